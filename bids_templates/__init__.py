@@ -1,0 +1,1 @@
+"""What a site copies, and what derivatives are made from."""

@@ -1,0 +1,35 @@
+"""Set the process up so that it needs no HOME, no network and no writable package folder.
+
+Must be called before numpy, numba, matplotlib or nipype are imported.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def prepare(work_dir: Path, n_threads: int) -> None:
+    """Point all caches below the work folder and limit threads.
+
+    Values that the user has set for a cache stay as they are.
+    """
+    cache = work_dir / "cache"
+    folders = {
+        "NUMBA_CACHE_DIR": "numba",
+        "MPLCONFIGDIR": "matplotlib",
+        "TEMPLATEFLOW_HOME": "templateflow",
+        "NIPYPE_CONFIG_DIR": "nipype",
+    }
+    for variable, name in folders.items():
+        if variable not in os.environ:
+            folder = cache / name
+            folder.mkdir(parents=True, exist_ok=True)
+            os.environ[variable] = str(folder)
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # our kernels share out the threads; BLAS must not add its own
+    os.environ["NUMBA_NUM_THREADS"] = str(n_threads)
+    os.environ["MPLBACKEND"] = "Agg"
+    os.environ["NO_ET"] = os.environ["NIPYPE_NO_ET"] = "1"  # nipype asks for new versions else
+    # getpass.getuser() raises for a user id without a name, and nipype's plugins ask it
+    os.environ.setdefault("LOGNAME", os.environ.get("USER") or f"uid{os.getuid()}")

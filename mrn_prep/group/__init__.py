@@ -1,0 +1,1 @@
+"""The group level: cohort tables and their page."""

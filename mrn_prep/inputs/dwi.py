@@ -1,0 +1,183 @@
+"""Diffusion: the input series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrn_prep.errors import ExitCode, Problem
+from mrn_prep.inputs.checks import Checker
+from mrn_prep.io.dataset import BidsFile, Dataset
+from mrn_prep.io.headers import Grid
+from mrn_prep.io.names import series_entities
+
+B0_MAX = 5.0
+"""Volumes up to this b-value (s/mm²) count as not diffusion weighted."""
+
+_MIN_DIRECTIONS = 6
+_AXES = {"i": 0, "j": 1, "k": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DWIInputs:
+    """One diffusion series, ready to process.
+
+    Attributes
+    ----------
+    entities
+        What the names of its derivatives share.
+    file, bval_file, bvec_file
+        Absolute paths.
+    source
+        BIDS URI of the image.
+    b_s_mm2
+        b-values (s/mm²), one per volume.
+    pe_axis
+        Voxel axis of phase encoding, or None where the sidecar does not tell.
+    """
+
+    entities: Mapping[str, str]
+    file: str
+    bval_file: str
+    bvec_file: str
+    source: str
+    b_s_mm2: tuple[float, ...]
+    pe_axis: int | None
+    grid: Grid
+    sequence_class: str
+
+
+def find_dwi(
+    dataset: Dataset, files: Sequence[BidsFile], costs: str
+) -> tuple[list[DWIInputs], list[Problem]]:
+    """Find the diffusion series of one session; what is wrong comes as problems."""
+    found, problems = [], []
+    for file in files:
+        is_series = file.suffix == "dwi" and file.entities.get("datatype") == "dwi"
+        if not (is_series and file.is_image and file.entities.get("part", "mag") == "mag"):
+            continue
+        checker = Checker(dataset, costs)
+        inputs = _one(checker, file)
+        problems += checker.problems
+        if inputs is not None:
+            found.append(inputs)
+    return found, problems
+
+
+def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
+    grid = checker.grid(file)
+    metadata = checker.metadata(file)
+    pe = checker.choice(metadata, "PhaseEncodingDirection")
+    te_s = checker.number(metadata, "EchoTime")
+    field_t = checker.number(metadata, "MagneticFieldStrength")
+    checker.number(metadata, "TotalReadoutTime")
+    tables = {ext: _table(checker, file, ext) for ext in (".bval", ".bvec")}
+    (bval_file, bvals), (bvec_file, bvecs) = tables[".bval"], tables[".bvec"]
+    if grid is None or bvals is None or bvecs is None:
+        return None
+    n = grid.n_volumes
+    bvals = bvals.ravel()
+    if bvals.size != n:
+        checker.fault(bval_file.path, f"has {bvals.size} b-values", f"wanted {n}, one per volume")
+    if bvecs.shape != (3, n):
+        transposed = " (it looks transposed)" if bvecs.shape == (n, 3) else ""
+        checker.fault(
+            bvec_file.path,
+            f"has {bvecs.shape[0]} rows of {bvecs.shape[1]} values{transposed}",
+            f"wanted 3 rows of {n} values",
+        )
+    if checker.ok:
+        _check_gradients(checker, bval_file, bvec_file, bvals, bvecs)
+    if not checker.ok:
+        return None
+    if pe is None:
+        checker.remark(
+            metadata.sidecar,
+            "PhaseEncodingDirection is missing",
+            "Eddy-current distortion is not corrected, rigid motion is",
+        )
+    shells = "-".join(f"{b:g}" for b in sorted({round(b, -1) for b in bvals if b > B0_MAX}))
+    directions = int((bvals > B0_MAX).sum())
+    field = f"{field_t:g}T-" if field_t else ""
+    echo = f"TE{te_s * 1e3:g}-" if te_s else ""
+    return DWIInputs(
+        entities=series_entities(file.entities),
+        file=str(file.full),
+        bval_file=str(bval_file.full),
+        bvec_file=str(bvec_file.full),
+        source=checker.dataset.uri(file),
+        b_s_mm2=tuple(float(b) for b in bvals),
+        pe_axis=None if pe is None else _AXES[pe[0]],
+        grid=grid,
+        sequence_class=f"DWI-{field}{echo}b{shells}-n{directions}",
+    )
+
+
+def _table(
+    checker: Checker, file: BidsFile, extension: str
+) -> tuple[BidsFile, NDArray[np.float64] | None]:
+    """Read a .bval or .bvec file that applies to the image."""
+    applicable = checker.dataset.applicable(file, extension)
+    if not applicable:
+        checker.fault(
+            file.path, f"has no {extension} file", "wanted one beside it", ExitCode.INPUT_MISSING
+        )
+        return file, None
+    table = applicable[-1]
+    try:
+        return table, np.loadtxt(table.full, ndmin=2, dtype=np.float64)
+    except FileNotFoundError:
+        checker.fault(table.path, "is a link to a file that is not there",
+                      code=ExitCode.INPUT_MISSING)  # fmt: skip
+    except (ValueError, UnicodeDecodeError) as error:
+        checker.fault(table.path, f"is no table of numbers ({error})", "wanted rows of numbers")
+    return table, None
+
+
+def _check_gradients(
+    checker: Checker,
+    bval_file: BidsFile,
+    bvec_file: BidsFile,
+    bvals: NDArray[np.float64],
+    bvecs: NDArray[np.float64],
+) -> None:
+    if not np.isfinite(bvals).all() or (bvals < 0).any():
+        checker.fault(
+            bval_file.path, "has b-values that are negative or not finite", "wanted s/mm2"
+        )
+        return
+    if bvals.max(initial=0.0) > 5e4:
+        checker.fault(
+            bval_file.path, f"has b-values up to {bvals.max():g}", "wanted s/mm2 (not s/m2)"
+        )
+    weighted = bvals > B0_MAX
+    norms = np.linalg.norm(bvecs[:, weighted], axis=0)
+    if not np.isfinite(bvecs).all() or (np.abs(norms - 1) > 0.05).any():
+        checker.fault(
+            bvec_file.path,
+            f"{int((~(np.abs(norms - 1) <= 0.05)).sum())} directions are not of unit length",
+            "wanted unit vectors (b = 0 may have zeros)",
+        )
+        return
+    if not (~weighted).any():
+        checker.fault(
+            bval_file.path, "no volume has b up to 5", "the tensor needs one without weighting"
+        )
+    directions = _distinct(bvecs[:, weighted])
+    if directions < _MIN_DIRECTIONS:
+        checker.fault(
+            bvec_file.path, f"has {directions} different directions",
+            f"the tensor needs {_MIN_DIRECTIONS}",
+        )  # fmt: skip
+
+
+def _distinct(directions: NDArray[np.float64]) -> int:
+    """Count directions that differ by more than a degree, v and −v being one."""
+    kept: list[NDArray[np.float64]] = []
+    for direction in directions.T:
+        if all(abs(float(direction @ other)) < np.cos(np.deg2rad(1.0)) for other in kept):
+            kept.append(direction)
+    return len(kept)

@@ -1,0 +1,1 @@
+"""Thin nipype interfaces: load, one model call, save."""

@@ -1,0 +1,63 @@
+"""What every interface here shares: writing its arrays, telling its facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import numpy as np
+from nipype.interfaces.base import SimpleInterface, TraitedSpec, traits
+from numpy.typing import ArrayLike, NDArray
+
+from mrn_prep.io.images import array, load, same_grid, save_like
+
+
+class FactsOutputSpec(TraitedSpec):
+    """Outputs of a step that tells something beside its maps."""
+
+    facts = traits.Dict(
+        desc="what the sidecars will tell: Quality (numbers), ValidityFlags (names), "
+        "EstimationMethod, EstimationReference"
+    )
+
+
+class MapInterface(SimpleInterface):
+    """A step whose outputs are arrays on the grid of an input image."""
+
+    def write(self, runtime: Any, like: nb.Nifti1Image, **maps: ArrayLike) -> None:
+        """Save each array as an uncompressed image in the node's folder, as output of that name."""
+        for name, values in maps.items():
+            path = Path(runtime.cwd) / f"{name}.nii"
+            self._results[name] = str(save_like(values, like, path))
+
+    def tell(
+        self,
+        *,
+        quality: Mapping[str, float] | None = None,
+        flags: Sequence[str] = (),
+        method: str = "",
+        references: Sequence[str] = (),
+    ) -> None:
+        """Set the output `facts`; unknown numbers become None, as JSON has no NaN."""
+        facts: dict[str, object] = {"ValidityFlags": sorted(set(flags))}
+        if method:
+            facts["EstimationMethod"] = method
+        if references:
+            facts["EstimationReference"] = list(references)
+        if quality:
+            facts["Quality"] = {
+                name: (float(value) if math.isfinite(value) else None)
+                for name, value in quality.items()
+            }
+        self._results["facts"] = facts
+
+
+def load_series(files: Sequence[str]) -> tuple[NDArray[np.float32], nb.Nifti1Image]:
+    """Stack 3D images of one grid on a last axis; return the array and the first image."""
+    images = [load(file) for file in files]
+    same_grid(*images)
+    shape = images[0].shape[:3]
+    return np.stack([array(image).reshape(shape) for image in images], axis=-1), images[0]

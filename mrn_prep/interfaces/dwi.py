@@ -1,0 +1,191 @@
+"""Nipype face of the diffusion models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+
+from mrn_prep.inputs.dwi import B0_MAX
+from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
+from mrn_prep.io.gradients import read_gradients, to_scanner_axes
+from mrn_prep.io.images import array, load, same_grid
+from mrn_prep.models.dti import fit_dti, select_tensor_volumes
+from mrn_prep.models.mask import limb_mask
+from mrn_prep.models.mppca import denoise_mppca
+from mrn_prep.models.noise import sigma_from_background
+from mrn_prep.models.quality import series_quality
+
+MIN_DIRECTIONS = 15
+
+
+class _SeriesInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="diffusion series")
+    bval_file = File(exists=True, mandatory=True, desc="b-values (s/mm2)")
+    bvec_file = File(exists=True, mandatory=True, desc="directions (FSL's convention)")
+
+
+class _LimbMaskOutputSpec(TraitedSpec):
+    mask = File(exists=True, desc="the limb")
+
+
+class LimbMask(MapInterface):
+    """Find the limb in the volumes without diffusion weighting."""
+
+    input_spec = _SeriesInputSpec
+    output_spec = _LimbMaskOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image = load(self.inputs.in_file)
+        b_s_mm2, _ = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
+        b0 = np.flatnonzero(b_s_mm2 <= B0_MAX)
+        mean = np.mean([np.asarray(image.dataobj[..., i], np.float32) for i in b0], axis=0)
+        self.write(runtime, image, mask=limb_mask(mean))
+        return runtime
+
+
+class _DenoiseInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="series with at least 5 volumes")
+    mask = File(exists=True, mandatory=True, desc="voxels to denoise")
+
+
+class _DenoiseOutputSpec(FactsOutputSpec):
+    out_file = File(exists=True, desc="denoised series")
+    sigma = File(exists=True, desc="noise of the input")
+    noise_fraction = File(exists=True, desc="variance of the noise left, over sigma squared")
+
+
+class Denoise(MapInterface):
+    """Denoise a series by Marchenko-Pastur PCA."""
+
+    input_spec = _DenoiseInputSpec
+    output_spec = _DenoiseOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image, mask = load(self.inputs.in_file), load(self.inputs.mask)
+        same_grid(image, mask)
+        inside = array(mask) > 0
+        result = denoise_mppca(array(image), inside)
+        self.write(
+            runtime,
+            image,
+            out_file=result.denoised,
+            sigma=result.sigma,
+            noise_fraction=result.noise_fraction,
+        )
+        self.tell(
+            quality={"n_components": float(np.nanmedian(result.n_components[inside]))},
+            method="Marchenko-Pastur PCA denoising",
+            references=["doi:10.1016/j.neuroimage.2016.08.016"],
+        )
+        return runtime
+
+
+class _FitDTIInputSpec(_SeriesInputSpec):
+    mask = File(exists=True, mandatory=True, desc="voxels to fit")
+    raw_file = File(exists=True, mandatory=True, desc="series as acquired, for its noise")
+    sigma = File(exists=True, desc="noise of the raw series")
+    noise_fraction = File(exists=True, desc="variance of the noise that denoising left")
+    low_b = traits.Bool(False, usedefault=True, desc="keep 5 < b < 200 s/mm2")
+
+
+class _FitDTIOutputSpec(FactsOutputSpec):
+    fa = File(exists=True, desc="fractional anisotropy")
+    md = File(exists=True, desc="mean diffusivity (mm2/s)")
+    ad = File(exists=True, desc="axial diffusivity (mm2/s)")
+    rd = File(exists=True, desc="radial diffusivity (mm2/s)")
+    s0 = File(exists=True, desc="signal without weighting")
+    fa_se = File(exists=True, desc="standard error")
+    md_se = File(exists=True, desc="standard error")
+    ad_se = File(exists=True, desc="standard error")
+    rd_se = File(exists=True, desc="standard error")
+    s0_se = File(exists=True, desc="standard error")
+    v1 = File(exists=True, desc="main direction, scanner axes")
+    status = File(exists=True, desc="reason codes")
+
+
+class FitDTI(MapInterface):
+    """Fit the diffusion tensor with standard errors."""
+
+    input_spec = _FitDTIInputSpec
+    output_spec = _FitDTIOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image, mask = load(self.inputs.in_file), load(self.inputs.mask)
+        same_grid(image, mask)
+        inside = array(mask) > 0
+        b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
+        used = select_tensor_volumes(b_s_mm2, bvecs, self.inputs.low_b)
+        raw = array(load(self.inputs.raw_file))
+        sigma = self._noise(raw, inside)
+        fit = fit_dti(array(image)[..., used], b_s_mm2[used], bvecs[used], inside, sigma)
+        self.write(
+            runtime, image,
+            fa=fit.fa, md=fit.md_mm2_s, ad=fit.ad_mm2_s, rd=fit.rd_mm2_s, s0=fit.s0,
+            fa_se=fit.fa_se, md_se=fit.md_se_mm2_s, ad_se=fit.ad_se_mm2_s,
+            rd_se=fit.rd_se_mm2_s, s0_se=fit.s0_se,
+            v1=to_scanner_axes(fit.v1, image.affine), status=fit.status,
+        )  # fmt: skip
+        weighted = b_s_mm2 > B0_MAX
+        n_directions = int((used & weighted).sum())
+        typical = float(np.nanmedian(sigma[inside])) if sigma is not None else np.nan
+        quality = series_quality(raw[..., ~weighted], inside, typical, fit.status)
+        quality |= {
+            "n_volumes": float(b_s_mm2.size),
+            "n_b0": float((~weighted).sum()),
+            "n_directions": float(n_directions),
+        }
+        low = (b_s_mm2 > B0_MAX) & (b_s_mm2 < 200) & used
+        self.tell(
+            quality=quality,
+            flags=["few-directions"] * (n_directions < MIN_DIRECTIONS)
+            + ["low-b-in-tensor"] * bool(low.any())
+            + ["no-se"] * (not np.isfinite(fit.fa_se).any()),
+            method="DTI, weighted linear least squares, true b-values",
+            references=["doi:10.1006/jmrb.1994.1037", "doi:10.1016/j.neuroimage.2006.07.001"],
+        )
+        return runtime
+
+    def _noise(self, raw: Any, inside: Any) -> Any:
+        """Return the standard deviation of the noise in each voxel, or None if unknown."""
+        if self.inputs.sigma:
+            return array(load(self.inputs.sigma))
+        sigma = sigma_from_background(raw, inside)
+        return np.full(inside.shape, sigma) if np.isfinite(sigma) else None
+
+
+class _MergeFactsInputSpec(BaseInterfaceInputSpec):
+    tensor = traits.Dict(mandatory=True, desc="facts of the fit")
+    denoising = traits.Dict(desc="facts of denoising")
+    motion = traits.Dict(desc="facts of motion correction")
+
+
+class MergeFacts(MapInterface):
+    """Join what the steps tell, and flag the steps that were left out."""
+
+    input_spec = _MergeFactsInputSpec
+    output_spec = FactsOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        given = [self.inputs.tensor, self.inputs.denoising, self.inputs.motion]
+        flags = {f for facts in given if facts for f in facts["ValidityFlags"]}
+        if not self.inputs.denoising:
+            flags.add("not-denoised")
+        if not self.inputs.motion:
+            flags.add("motion-not-corrected")
+        quality = {k: v for facts in given if facts for k, v in facts.get("Quality", {}).items()}
+        methods = [
+            facts["EstimationMethod"]
+            for facts in given[::-1]
+            if facts and facts.get("EstimationMethod")
+        ]
+        references = [r for facts in given if facts for r in facts.get("EstimationReference", [])]
+        self._results["facts"] = {
+            **self.inputs.tensor,
+            "ValidityFlags": sorted(flags),
+            "Quality": quality,
+            "EstimationMethod": "; ".join(methods),
+            "EstimationReference": references,
+        }
+        return runtime

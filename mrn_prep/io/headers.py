@@ -1,0 +1,86 @@
+"""Image headers without voxels: quick enough for a whole cohort."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+
+_HEADER_BYTES = 348
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Shape and place of an image.
+
+    Attributes
+    ----------
+    shape
+        All dimensions of the file.
+    affine
+        4 × 4, row by row (mm), so that grids can be compared and hashed.
+    """
+
+    shape: tuple[int, ...]
+    affine: tuple[float, ...]
+
+    @property
+    def n_volumes(self) -> int:
+        """Number of volumes; 1 for a 3D image."""
+        return int(np.prod(self.shape[3:]))
+
+    @property
+    def float32_bytes(self) -> int:
+        """Size of the voxels as float32."""
+        return 4 * int(np.prod(self.shape))
+
+    def differs(self, other: Grid) -> str:
+        """Say how another grid differs; empty when it is the same (3D, 1e-3 mm)."""
+        if self.shape[:3] != other.shape[:3]:
+            return f"its shape {other.shape[:3]} differs from {self.shape[:3]}"
+        if not np.allclose(self.affine, other.affine, atol=1e-3):
+            return "its affine differs"
+        return ""
+
+
+def read_grid(path: Path) -> Grid:
+    """Read shape and affine.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file, or what a link points to, is not there.
+    ValueError
+        If it is empty, truncated within the header or no NIfTI image.
+    """
+    if path.stat().st_size == 0:
+        raise ValueError("is empty")
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as stream:
+                block = stream.read(_HEADER_BYTES)
+        else:
+            with path.open("rb") as stream:
+                block = stream.read(_HEADER_BYTES)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"is truncated or no gzip file ({error})") from error
+    if len(block) < _HEADER_BYTES:
+        raise ValueError("is truncated within its header")
+    try:
+        if block[344:347] in (b"n+1", b"ni1"):
+            header = nb.Nifti1Header(block)
+        else:
+            header = nb.load(path).header
+    except (nb.spatialimages.HeaderDataError, nb.filebasedimages.ImageFileError) as error:
+        raise ValueError(f"is no NIfTI image ({error})") from error
+    affine = header.get_best_affine()
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ValueError("has an affine that maps to no volume")
+    return Grid(
+        shape=tuple(int(n) for n in header.get_data_shape()),
+        affine=tuple(float(v) for v in affine.ravel()),
+    )

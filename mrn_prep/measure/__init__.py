@@ -1,0 +1,1 @@
+"""Measurements in regions, with their validity flags."""

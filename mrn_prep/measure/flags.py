@@ -1,0 +1,54 @@
+"""Validity flags: what a reader must know before using a value.
+
+They travel in the sidecar of a map (``ValidityFlags``) and in the ``flags``
+column of each table row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+FLAGS: Mapping[str, str] = MappingProxyType(
+    {
+        "no-b1": "No B1+ map: flip angles were taken as nominal.",
+        "b1-first-order": "B1+ by the first-order formula only (reads up to 1 % low); no T1 series "
+        "to refine it with.",
+        "no-se": "No standard errors: the noise could not be estimated.",
+        "se-uncalibrated": "Standard errors are not calibrated for this processing.",
+        "motion-not-corrected": "Motion was not corrected.",
+        "no-eddy": "Eddy-current distortion was not corrected (no phase-encoding direction).",
+        "not-denoised": "The series was not denoised.",
+        "low-b-in-tensor": "Volumes with 5 < b < 200 s/mm2 are in the tensor fit.",
+        "few-directions": "Fewer than 15 gradient directions inflate FA.",
+        "half-sphere": "Gradient directions cover one half-sphere: eddy-current terms are partly "
+        "unidentifiable.",
+        "motion": "Large motion (mean displacement between volumes above half a voxel).",
+        "low-snr": "Signal-to-noise ratio below 10 in the region.",
+        "partial-volume": "Fewer than half of the region's voxels lie wholly inside it.",
+        "partly-fitted": "Fewer than 90 % of the region's voxels could be fitted.",
+        "not-fitted": "No voxel of the region could be fitted.",
+        "outside-image": "Part of the region lies outside the map's field of view.",
+        "out-of-range": "The median lies outside the range expected in tissue.",
+    }
+)
+
+
+def join(flags: Iterable[str]) -> str:
+    """Return flags as one table cell, in the order of `FLAGS`.
+
+    Raises
+    ------
+    ValueError
+        If a flag is not in `FLAGS`.
+
+    >>> join({"partial-volume", "no-b1"})
+    'no-b1;partial-volume'
+    >>> join([])
+    'n/a'
+    """
+    wanted = set(flags)
+    unknown = wanted - set(FLAGS)
+    if unknown:
+        raise ValueError(f"Unknown flags {sorted(unknown)}.")
+    return ";".join(flag for flag in FLAGS if flag in wanted) or "n/a"

@@ -1,0 +1,1 @@
+"""Signal equations and fits on plain arrays."""

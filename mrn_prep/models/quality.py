@@ -1,0 +1,36 @@
+"""Numbers on the quality of a series, one dictionary per series."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrn_prep.models.status import Reason
+
+
+def series_quality(
+    signal: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    sigma: float,
+    status: NDArray[np.uint8],
+) -> dict[str, float]:
+    """Return noise, SNR of the strongest image and the fitted part of the limb.
+
+    Parameters
+    ----------
+    signal : array, shape (x, y, z, n)
+        The series.
+    mask : bool array, shape (x, y, z)
+        The limb.
+    sigma
+        Standard deviation of the noise (NaN where unknown).
+    status : array, shape (x, y, z)
+        `Reason` of each voxel.
+    """
+    inside = signal[mask]
+    strongest = np.median(inside, axis=0).max() if mask.any() else np.nan
+    return {
+        "noise_sigma": float(sigma),
+        "snr": float(strongest / sigma),
+        "fitted_fraction": float((status[mask] == Reason.FITTED).mean()) if mask.any() else np.nan,
+    }

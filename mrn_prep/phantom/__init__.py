@@ -1,0 +1,1 @@
+"""The digital limb: simulated raw BIDS data with known truth."""

@@ -1,0 +1,318 @@
+"""The part of the page that shows one series: maps, uncertainty, holes, motion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from mrn_prep.models.status import Reason
+from mrn_prep.reports import charts, diffusion, figures, html, views
+from mrn_prep.reports.figures import Grid
+from mrn_prep.reports.regions import Placed, tissue_masks
+from mrn_prep.reports.session import MapFile, Series, Session, Volume, read_volume
+
+Masks = Mapping[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One picture with its words; a picture that could not be made is a fault."""
+
+    title: str
+    body: str = ""
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapCard:
+    """A map and what stands around it."""
+
+    anchor: str
+    title: str
+    unit: str
+    description: str
+    flags: tuple[str, ...]
+    picture: Figure
+    bar: str = ""
+    beside: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One series on the page."""
+
+    anchor: str
+    title: str
+    run: str
+    facts: tuple[tuple[str, str], ...]
+    quality: tuple[tuple[str, str, str, str], ...]
+    """Name, value, unit, description."""
+    flags: tuple[str, ...]
+    definitions: Markup
+    cards: tuple[MapCard, ...]
+    extra: tuple[Figure, ...] = field(default=())
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A grid that is on the page, with its tissues."""
+
+    grid: Grid
+    masks: Masks
+    limb: NDArray[np.bool_]
+
+
+def series_sections(
+    found: Session,
+    regions: Sequence[Placed],
+    colours: Mapping[str, str],
+    out_dir: Path,
+) -> tuple[list[Section], list[str]]:
+    """Return a section per series, and what could not be shown.
+
+    All series show the same places: the slices are chosen on the first grid
+    on which regions lie, and followed to the others by world coordinates.
+    """
+    limbs = [_limb(series) for series in found.series]
+    masks = [
+        tissue_masks(regions, limb.shape, volume.affine) if limb is not None else {}
+        for limb, volume in limbs
+    ]
+    first = next((i for i, m in enumerate(masks) if m), None)
+    if first is None:
+        first = next((i for i, (limb, _) in enumerate(limbs) if limb is not None), None)
+    points = None
+    if first is not None:
+        limb, volume = limbs[first]
+        assert limb is not None
+        chosen = views.choose(limb, list(masks[first].values()))
+        points = views.anchors(chosen, limb, volume.affine)
+    sections, broken = [], []
+    for number, series in enumerate(found.series):
+        limb, volume = limbs[number]
+        shown = None
+        if limb is not None and points is not None:
+            slices = views.at_anchors(points, limb.shape, volume.affine) or views.choose(
+                limb, list(masks[number].values())
+            )
+            view = views.view_of(limb, volume.affine, slices)
+            name = f"outlines-{number}"
+            drawn = figures.outlines(name, view, regions, limb.shape, volume.affine, colours)
+            shown = _Shown(Grid(name, view, drawn), masks[number], limb)
+        section, faults = _section(series, shown, colours, out_dir)
+        sections.append(section)
+        broken += faults
+    return sections, broken
+
+
+def _limb(series: Series) -> tuple[NDArray[np.bool_] | None, Volume]:
+    """Return which voxels the series covers, from the first map that can be read."""
+    for map_ in series.maps:
+        if map_.spec.companions:
+            volume = read_volume(map_.path)
+            if volume.values is None:
+                continue
+            limb = np.isfinite(volume.values[..., 0] if volume.values.ndim > 3 else volume.values)
+            status = read_volume(map_.status) if map_.status else Volume(None, np.eye(4))
+            if status.values is not None and status.values.shape == limb.shape:
+                limb = limb | (np.round(status.values) != Reason.OUTSIDE_MASK)
+            return limb, volume
+    return None, Volume(None, np.eye(4))
+
+
+def _section(
+    series: Series, shown: _Shown | None, colours: Mapping[str, str], out_dir: Path
+) -> tuple[Section, list[str]]:
+    cards: list[MapCard] = []
+    faults: list[str] = []
+    told: dict[bytes, str] = {}
+    for map_ in series.maps:
+        card = _card(map_, series, shown, colours, told)
+        cards.append(card)
+        faults += [f"{map_.path.relative_to(out_dir)}: {f.fault}"
+                   for f in (card.picture, *card.beside) if f.fault]  # fmt: skip
+    for spec in series.missing:
+        fault = "the map is missing"
+        cards.append(
+            MapCard(
+                anchor=f"{series.anchor}-{spec.key}",
+                title=spec.title,
+                unit="",
+                description=spec.description,
+                flags=(),
+                picture=Figure(title=spec.title, fault=fault),
+            )
+        )
+        faults.append(f"{spec.title} of {series.anchor.removeprefix('series-')}: {fault}")
+    extra = diffusion.figures_of(series) if series.modality == "dwi" else []
+    faults += [f"{figure_title}: {fault}" for figure_title, _, fault in extra if fault]
+    classes = ", ".join(map(str, series.sidecar_values("SequenceClass")))
+    sources = [str(s).rsplit("/", 1)[-1] for s in series.sidecar_values("Sources")]
+    facts = [("Protocol", classes), ("Made from", ", ".join(sources))]
+    return Section(
+        anchor=series.anchor,
+        title=html.MODALITIES.get(series.modality, series.modality),
+        run=series.run,
+        facts=tuple((name, value) for name, value in facts if value),
+        quality=_quality(series),
+        flags=series.flags,
+        definitions=shown.grid.outlines if shown else Markup(),
+        cards=tuple(cards),
+        extra=tuple(Figure(title=t, body=b, fault=f) for t, b, f in extra),
+        options=_options(series),
+    ), faults  # fmt: skip
+
+
+def _card(
+    map_: MapFile,
+    series: Series,
+    shown: _Shown | None,
+    colours: Mapping[str, str],
+    told: dict[bytes, str],
+) -> MapCard:
+    spec = map_.spec
+    title = spec.title + (f" ({map_.method})" if map_.method else "")
+    unit = html.unit(spec.table_units or spec.units)
+    anchor = f"{series.anchor}-{spec.key}{map_.method}"
+    about = str(map_.sidecar.get("Description", spec.description))
+    volume = read_volume(map_.path)
+    fault = volume.fault
+    if not fault and (shown is None or volume.values is None
+                      or volume.values.shape[:3] != shown.limb.shape):  # fmt: skip
+        fault = "it does not lie on the grid of its series"
+    if fault:
+        picture = Figure(title=title, fault=f"the map cannot be shown: {fault}")
+        return MapCard(anchor=anchor, title=title, unit=unit, description=about,
+                       flags=map_.flags, picture=picture)  # fmt: skip
+    assert shown is not None and volume.values is not None
+    if volume.values.ndim > 3:
+        body, fault = _directions(series, volume.values, shown, title)
+        return MapCard(anchor=anchor, title=title, unit="", description=about, flags=map_.flags,
+                       picture=Figure(title=title, body=body, fault=fault))  # fmt: skip
+    values = volume.values * spec.table_scale
+    window = figures.window_of(spec, values)
+    names = figures.colour_map(spec)
+    alt = f"{title} in {len(shown.grid.view.slices)} slices, {unit}, window {window[0]:.3g} to " \
+          f"{window[1]:.3g}, region outlines"  # fmt: skip
+    body = figures.map_panel(values, shown.grid, window, names, alt)
+    return MapCard(
+        anchor=anchor, title=title, unit=unit, description=about, flags=map_.flags,
+        picture=Figure(title=title, body=body), bar=figures.colour_bar(names, window, unit),
+        beside=tuple(_beside(map_, values, window, shown, colours, told)),
+    )  # fmt: skip
+
+
+def _beside(
+    map_: MapFile,
+    values: NDArray[np.floating],
+    window: tuple[float, float],
+    shown: _Shown,
+    colours: Mapping[str, str],
+    told: dict[bytes, str],
+) -> list[Figure]:
+    """Return standard errors, status and the distribution in each tissue."""
+    spec, found = map_.spec, []
+    unit = html.unit(spec.table_units or spec.units)
+    if spec.companions:
+        found.append(_standard_error(map_, shown, unit))
+        status = _read_companion(map_.status, shown)
+        if status.values is None:
+            found.append(Figure(title="Status", fault=f"the status map: {status.fault}"))
+        else:
+            same = told.setdefault(status.values.tobytes(), spec.title)
+            if same == spec.title:
+                body = figures.status_panel(status.values, shown.grid, f"Status of {spec.title}")
+                found.append(Figure(title="Status: where it was fitted, and why not", body=body))
+            else:
+                note = _quiet(f"The same as of {same}, voxel by voxel.")
+                found.append(Figure(title="Status", body=note))
+    if spec.summarise and shown.masks:
+        samples = {tissue: values[mask] for tissue, mask in shown.masks.items()}
+        label = f"{spec.title} ({unit})" if unit else spec.title
+        if spec.display is None:
+            window = _wide_enough(window, samples.values())
+        body = charts.histogram(samples, window, label, colours, title=f"{spec.title} per tissue")
+        found.append(Figure(title="Distribution by tissue", body=body))
+    return found
+
+
+def _wide_enough(
+    window: tuple[float, float], samples: Iterable[NDArray[np.floating]]
+) -> tuple[float, float]:
+    """Return a window that no tissue is cut off by; a small nerve can be the brightest."""
+    tops = [float(np.nanpercentile(s, 99)) for s in samples if np.isfinite(s).any()]
+    return window[0], max([window[1], *tops])
+
+
+def _quiet(words: str) -> Markup:
+    return Markup('<p class="quiet">{}</p>').format(words)
+
+
+def _standard_error(map_: MapFile, shown: _Shown, unit: str) -> Figure:
+    title = "Standard error"
+    se = _read_companion(map_.se, shown)
+    if se.values is None:
+        if "no-se" in map_.flags and map_.se is None:
+            return Figure(title=title, body=_quiet("None: see the flag no-se."))
+        return Figure(title=title, fault=f"the standard-error map: {se.fault}")
+    values = se.values * map_.spec.table_scale
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Figure(title=title, body=_quiet("No voxel has one."))
+    window = (0.0, float(np.percentile(finite, 98)) or 1.0)
+    alt = f"Standard error of {map_.spec.title}, {unit}, window 0 to {window[1]:.3g}"
+    body = figures.map_panel(values, shown.grid, window, "cividis", alt, small=True)
+    return Figure(title=title, body=body + figures.colour_bar("cividis", window, unit))
+
+
+def _read_companion(path: Path | None, shown: _Shown) -> Volume:
+    if path is None:
+        return Volume(None, np.eye(4), "it is missing")
+    volume = read_volume(path)
+    if volume.values is not None and volume.values.shape != shown.limb.shape:
+        return Volume(None, volume.affine, "it does not lie on the grid of its map")
+    return volume
+
+
+def _directions(
+    series: Series, v1: NDArray[np.floating], shown: _Shown, title: str
+) -> tuple[Markup, str]:
+    fa_file = next((m for m in series.maps if m.spec.key == "fa"), None)
+    fa = read_volume(fa_file.path) if fa_file else Volume(None, np.eye(4), "it is missing")
+    if fa.values is None or fa.values.shape != v1.shape[:3] or v1.shape[3] != 3:
+        return Markup(), f"needs FA on the same grid ({fa.fault or 'shapes differ'})"
+    alt = f"{title} times FA: red left-right, green front-back, blue head-foot"
+    key = Markup(
+        '<p class="quiet rgb"><b class="r">left–right</b> <b class="g">anterior–posterior</b> '
+        '<b class="b">head–foot</b>, brightness: FA (full at 0.7)</p>'
+    )
+    return figures.direction_panel(v1, fa.values, shown.grid, alt) + key, ""
+
+
+def _quality(series: Series) -> tuple[tuple[str, str, str, str], ...]:
+    from mrn_prep import outputs
+
+    described: Mapping[str, Any] = getattr(outputs, "QUALITY", {})
+    found: dict[str, tuple[str, str, str, str]] = {}
+    for record in series.sidecar_values("Quality"):
+        if isinstance(record, Mapping):
+            for name, value in record.items():
+                unit, about = described.get(name, ("", ""))
+                shown = "" if unit == "n/a" else html.unit(unit)
+                found[name] = (name.replace("_", " "), html.number(value), shown, about)
+    return tuple(found.values())
+
+
+def _options(series: Series) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for record in series.sidecar_values("Options"):
+        if isinstance(record, Mapping):
+            found |= {str(k): str(v) for k, v in record.items()}
+    return tuple(found.items())

@@ -1,0 +1,43 @@
+"""The helpers every factory uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nipype.interfaces.utility import IdentityInterface
+from nipype.pipeline import engine as pe
+
+
+def boundary(
+    name: str, *, outputs: Sequence[str], inputs: Sequence[str] = ()
+) -> tuple[pe.Workflow, pe.Node | None, pe.Node]:
+    """Return a workflow with its input node (None without inputs) and its output node.
+
+    >>> wf, inputs, outputs = boundary("t1_wf", inputs=["in_file"], outputs=["t1"])
+    >>> inputs.fullname, sorted(outputs.inputs.copyable_trait_names())
+    ('t1_wf.inputnode', ['t1'])
+    """
+    wf = pe.Workflow(name=name)
+    source = None
+    if inputs:
+        source = pe.Node(IdentityInterface(fields=list(inputs)), name="inputnode")
+        wf.add_nodes([source])
+    target = pe.Node(IdentityInterface(fields=list(outputs)), name="outputnode")
+    wf.add_nodes([target])
+    return wf, source, target
+
+
+def same(*fields: str) -> list[tuple[str, str]]:
+    """Connect fields that carry the same name on both sides."""
+    return [(field, field) for field in fields]
+
+
+def series_name(what: str, entities: Mapping[str, str]) -> str:
+    """Return a workflow's name that no other series of the session has.
+
+    >>> series_name("t1", {"subject": "01", "acquisition": "fast", "suffix": "VFA"})
+    't1_acquisition_fast_wf'
+    """
+    common = {"subject", "session", "suffix", "datatype", "extension"}
+    own = [f"{name}_{value}" for name, value in entities.items() if name not in common]
+    return "_".join([what, *own, "wf"]).replace("+", "plus")
