@@ -39,7 +39,7 @@ _MEANING = {
     ExitCode.NODE_FAILED: "a step failed",
     ExitCode.CANNOT_CREATE: "cannot create the output",
     ExitCode.READ_WRITE: "read or write error",
-    ExitCode.TRY_AGAIN: "try again (memory, worker killed)",
+    ExitCode.TRY_AGAIN: "try again (memory, worker killed, interrupted)",
 }
 
 
@@ -50,7 +50,7 @@ class Problem:
     Attributes
     ----------
     where
-        File (relative to its data set) or option at fault.
+        File (relative to its data set) or option at fault; empty where `what` says it.
     what
         What was found, naming the key.
     wanted
@@ -72,7 +72,7 @@ class Problem:
     code: ExitCode = ExitCode.BAD_DATA
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}"
+        text = f"{self.where}: {self.what}" if self.where else self.what
         text += f"; {self.wanted}." if self.wanted else "."
         return f"{text} {self.costs}." if self.costs else text
 
@@ -137,6 +137,7 @@ class CannotCreateError(MrnPrepError):
 # One code tells the most: what the user must do first comes first.
 _GRAVITY = (
     ExitCode.READ_WRITE,
+    ExitCode.CANNOT_CREATE,
     ExitCode.TRY_AGAIN,
     ExitCode.NODE_FAILED,
     ExitCode.INPUT_MISSING,

@@ -74,8 +74,8 @@ class DWIOptions:
 
     @property
     def not_made(self) -> tuple[str, ...]:
-        """Keys of `OUTPUTS` that these options leave out."""
-        return ("sigma",) if self.denoise == "none" else ()
+        """Keys of `OUTPUTS` and `FILES` that these options leave out."""
+        return ("sigma",) * (self.denoise == "none") + ("confounds",) * (self.motion == "none")
 
 
 @dataclass(frozen=True, kw_only=True)

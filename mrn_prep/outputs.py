@@ -74,7 +74,10 @@ class MapSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class FileSpec:
-    """One derivative that is not a map with companions: series, tables, transforms."""
+    """One derivative that is not a map with companions: series, tables, transforms.
+
+    `table` names the dictionary of its columns (``bids_templates/tables``).
+    """
 
     key: str
     modality: str
@@ -83,7 +86,7 @@ class FileSpec:
     extension: str
     description: str
     entities: Mapping[str, str] = field(default_factory=dict)
-    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    table: str = ""
 
 
 _DTI = "diffusion tensor, weighted least squares, true b-values"
@@ -140,7 +143,7 @@ _FILES = (
              entities={"desc": "preproc"},
              description="Directions of the series (FSL convention), rotated with the volumes."),
     FileSpec(key="confounds", modality="dwi", datatype="dwi", suffix="timeseries",
-             extension=".tsv", entities={"desc": "confounds"},
+             extension=".tsv", entities={"desc": "confounds"}, table="confounds",
              description="Motion and eddy-current parameters of each volume."),
 )  # fmt: skip
 
@@ -155,6 +158,13 @@ def of_modality(modality: str, skip: Collection[str] = ()) -> tuple[MapSpec, ...
     """Return the maps that one modality makes, in the table's order, but for keys in `skip`."""
     return tuple(
         spec for key, spec in OUTPUTS.items() if spec.modality == modality and key not in skip
+    )
+
+
+def files_of(modality: str, skip: Collection[str] = ()) -> tuple[FileSpec, ...]:
+    """Return the other files that one modality makes, but for keys in `skip`."""
+    return tuple(
+        spec for key, spec in FILES.items() if spec.modality == modality and key not in skip
     )
 
 

@@ -11,7 +11,7 @@ from mrn_prep.inputs import DWIInputs, SessionInputs, VFAInputs
 from mrn_prep.interfaces.session import MeasureSession, WritePage
 from mrn_prep.io.headers import Grid
 from mrn_prep.options import Options
-from mrn_prep.outputs import FILES, of_modality
+from mrn_prep.outputs import files_of, of_modality
 from mrn_prep.workflows._graph import same
 from mrn_prep.workflows.b1 import init_b1_wf
 from mrn_prep.workflows.dwi import init_dwi_wf
@@ -154,7 +154,7 @@ def _add_dwi(
     common = {"out_dir": out_dir, "entities": dwi.entities, "sidecar": sidecar}
     keys = [spec.key for spec in of_modality("dwi", skip=options.dwi.not_made)]
     connect_maps(wf, series, f"save_{series.name}", keys, **common)
-    files = [key for key, spec in FILES.items() if spec.modality == "dwi"]
+    files = [spec.key for spec in files_of("dwi", skip=options.dwi.not_made)]
     connect_files(wf, series, f"save_series_{series.name}", files, **common)
 
 

@@ -21,6 +21,9 @@ def prepare(work_dir: Path, n_threads: int) -> None:
         "TEMPLATEFLOW_HOME": "templateflow",
         "NIPYPE_CONFIG_DIR": "nipype",
     }
+    if os.access(Path(__file__).parents[1] / "models", os.W_OK):
+        # numba then keeps compiled code beside the source, warm for every later run
+        del folders["NUMBA_CACHE_DIR"]
     for variable, name in folders.items():
         if variable not in os.environ:
             folder = cache / name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mrn_prep import __version__
-from mrn_prep.errors import ExitCode, MrnPrepError
+from mrn_prep.errors import ExitCode
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,24 +18,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--version" in argv:
         print(f"mrn_prep {__version__}")
         return int(ExitCode.DONE)
+    from mrn_prep.cli.status import Account
+    from mrn_prep.cli.terminal import Terminal
+
+    account, terminal = Account(command=shlex.join(["mrn_prep", *argv])), Terminal()
+    with _sigterm_interrupts():
+        try:
+            _act(argv, account, terminal)
+        except SystemExit as done:  # --help
+            return int(done.code or 0)
+        except BaseException as error:
+            from mrn_prep.cli.stop import stopped
+
+            _deaf()
+            stopped(error, account, terminal)
+        _deaf()
+        account.write()
+        terminal.say(account.last_line())
+        terminal.close()
+    return int(account.code)
+
+
+def _act(argv: Sequence[str], account: Account, terminal: Terminal) -> None:  # type: ignore[name-defined]  # noqa: F821
     from mrn_prep.cli.config import resolve
     from mrn_prep.cli.parser import parse
 
-    try:
-        invocation = resolve(parse(argv), shlex.join(["mrn_prep", *argv]))
-        if invocation.dry_run:
-            from mrn_prep.cli.plan import run_plan
+    invocation = resolve(parse(argv), account.command)
+    account.invocation = invocation
+    if invocation.dry_run:
+        from mrn_prep.cli.plan import run_plan
 
-            return int(run_plan(invocation))
-        if invocation.level == "group":
-            from mrn_prep.cli.group import run_group_level
+        run_plan(invocation, account, terminal)
+    elif invocation.level == "group":
+        from mrn_prep.cli.group import run_group_level
 
-            return int(run_group_level(invocation))
+        run_group_level(invocation, account, terminal)
+    else:
         from mrn_prep.cli.run import run_participants
 
-        return int(run_participants(invocation))
-    except MrnPrepError as error:
-        code = error.exit_code
-        print(f"mrn_prep: {error}", file=sys.stderr)
-        print(f"mrn_prep: exit code {int(code)}, {code.meaning}")
-        return int(code)
+        run_participants(invocation, account, terminal)
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM (a batch system's time limit) stop the run as Ctrl-C does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _deaf() -> None:
+    """Ignore further signals: the account is being written."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

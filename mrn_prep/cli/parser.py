@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser; defaults are suppressed, so that what was given is known."""
     parser = _Parser(
         prog="mrn_prep",
+        usage="mrn_prep BIDS_DIR OUT_DIR {participant,group} [options]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -61,7 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
                         help="derivative data set to write")  # fmt: skip
     parser.add_argument("analysis_level", metavar="LEVEL", nargs="?",
                         help="participant, or group once participants are done")  # fmt: skip
-    parser.add_argument("--version", action="version", version=f"mrn_prep {__version__}")
+    parser.add_argument("--version", action="version", version=f"mrn_prep {__version__}",
+                        help="show the version and exit")  # fmt: skip
     _selection(parser.add_argument_group("selection"))
     _inputs(parser.add_argument_group("inputs"))
     _running(parser.add_argument_group("running"))
@@ -118,14 +120,16 @@ def _dashed(arg: str) -> str:
 
 
 def _selection(group: Any) -> None:
-    group.add_argument("--participant-label", nargs="+", metavar="LABEL",
-                       help="participants, with or without sub-; or a file of labels")  # fmt: skip
-    group.add_argument("--session-label", "--session-id", nargs="+", metavar="LABEL",
-                       dest="session_label", help="sessions, with or without ses-")  # fmt: skip
+    group.add_argument("--participant-label", nargs="+", action="extend", metavar="LABEL",
+                       help="participants, with or without sub-; or a file of labels (the first "
+                       "column of a table counts)")  # fmt: skip
+    group.add_argument("--session-label", "--session-id", nargs="+", action="extend",
+                       metavar="LABEL", dest="session_label", help="sessions, with or without ses-")  # fmt: skip
     group.add_argument("--bids-filter-file", metavar="FILE",
                        help="JSON of entities per kind of series (vfa, b1, dwi); other keys are "
                        "ignored, but a session in any of them selects the session")  # fmt: skip
-    group.add_argument("--modalities", nargs="+", choices=MODALITIES, metavar="NAME",
+    group.add_argument("--modalities", nargs="+", action="extend", choices=MODALITIES,
+                       metavar="NAME",
                        help=f"of {', '.join(MODALITIES)}; default: all that the data allow "
                        f"(this version computes {', '.join(PROCESSED)})")  # fmt: skip
 

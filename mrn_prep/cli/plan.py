@@ -14,7 +14,7 @@ from mrn_prep.errors import ExitCode
 from mrn_prep.inputs import AFIInputs, DWIInputs, SessionInputs, VFAInputs
 from mrn_prep.io.derivatives import file_path, map_path
 from mrn_prep.options import Options
-from mrn_prep.outputs import FILES, of_modality
+from mrn_prep.outputs import files_of, of_modality
 
 _GIB = 2**30
 
@@ -59,7 +59,7 @@ def outputs(series: AFIInputs | VFAInputs | DWIInputs, options: Options) -> list
     for spec in of_modality(modality, skip=options.dwi.not_made):
         companions = ("", "se", "status") if spec.companions else ("",)
         paths += [map_path(spec, series.entities, companion) for companion in companions]
-    files = [spec for spec in FILES.values() if spec.modality == modality]
+    files = files_of(modality, skip=options.dwi.not_made)
     return paths + [file_path(spec, series.entities) for spec in files]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -29,6 +32,9 @@ class Terminal:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
+        for each in (self._stream, sys.stderr):
+            if isinstance(each, io.TextIOWrapper):
+                each.reconfigure(errors="replace")  # a terminal without UTF-8 stops nothing
         self._live = self._stream.isatty()
         self._log: TextIO | None = None
         self._shown = False
@@ -41,7 +47,16 @@ class Terminal:
     def say(self, line: str = "") -> None:
         """Print a line."""
         self._wipe()
-        print(line, file=self._stream, flush=True)
+        self._print(f"{line}\n")
+        self._note(line)
+
+    def complain(self, line: str) -> None:
+        """Print a line that tells why nothing (more) was done, on standard error."""
+        self._wipe()
+        print(line, file=sys.stderr, flush=True)
+        self._note(line)
+
+    def _note(self, line: str) -> None:
         if self._log:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             for part in line.splitlines() or [""]:
@@ -51,7 +66,7 @@ class Terminal:
         """Show what is running, where that can be wiped again."""
         if self._live:
             self._wipe()
-            print(line[:110], end="", file=self._stream, flush=True)
+            self._print(line[: shutil.get_terminal_size((110, 24)).columns - 1])
             self._shown = True
 
     @property
@@ -68,8 +83,16 @@ class Terminal:
 
     def _wipe(self) -> None:
         if self._shown:
-            print("\r\033[K", end="", file=self._stream)
+            self._print("\r\033[K")
             self._shown = False
+
+    def _print(self, text: str) -> None:
+        """Write to the terminal; a reader that has gone (``| head``) stops no run."""
+        try:
+            print(text, end="", file=self._stream, flush=True)
+        except BrokenPipeError:
+            self._live = False
+            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 class Progress:

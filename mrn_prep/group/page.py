@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mrn_prep.io.atomic import write_text
 from mrn_prep.io.tables import read_table
 from mrn_prep.outputs import METRICS
 from mrn_prep.reports import html
+from mrn_prep.reports.regions import tissue_order
 from mrn_prep.reports.svg import keys
 
 _ORDER = {metric: i for i, metric in enumerate(METRICS.values())}
@@ -51,8 +52,8 @@ class Chart:
 def write_group_page(
     out_dir: Path,
     *,
-    remarks: Sequence[str],
-    provenance: Mapping[str, str],
+    remarks: Sequence[str] = (),
+    provenance: Mapping[str, str] | None = None,
     path: Path | None = None,
 ) -> Path:
     """Write the cohort's page from the tables of `mrn_prep.group.cohort.run_group`.
@@ -74,6 +75,7 @@ def write_group_page(
         If the cohort's tables are not there.
     """
     path = path or out_dir / "group.html"
+    provenance = provenance or {}
     folder = out_dir / "group"
     names = ("roi_measurements", "quality", "roi_summary")
     files = [folder / f"group_desc-{name}.tsv" for name in names]
@@ -95,7 +97,8 @@ def write_group_page(
         flag_names=flags,
         charts=_charts(people, colours),
         legend=keys(colours.items()),
-        summary=summary.to_dict("records"),
+        summary=sorted(summary.to_dict("records"), key=_summary_order),
+        has_sessions=any(p.session for p in persons),
         quality=_quality(quality),
         flags=html.legend(flags),
         sites=sorted(colours),
@@ -112,6 +115,12 @@ def write_group_page(
 
 def _rank(metric: str) -> tuple[int, str]:
     return _ORDER.get(metric, len(_ORDER)), metric
+
+
+def _summary_order(row: Mapping[Hashable, object]) -> tuple[object, ...]:
+    places = ("sequence_class", "region", "side", "level", "group", "site", "session_id")
+    words = [html.text(row[place]) for place in places]
+    return (_rank(str(row["metric"])), words[0], tissue_order(html.text(row["tissue"])), *words[1:])
 
 
 def _persons(
@@ -184,7 +193,7 @@ def _quality(quality: pd.DataFrame) -> dict[str, object]:
         column = (html.text(row["modality"]), str(row["metric"]), html.text(row["unit"]))
         columns.setdefault(column, html.text(row["description"]))
         person = (str(row["participant_id"]), html.text(row["session_id"]), html.text(row["run"]))
-        rows.setdefault(person, {})[column] = row["value"]
+        rows.setdefault(person, {})[column] = html.whole(row["value"], row["unit"])
     order = sorted(columns)
     return {
         "columns": [(*column, columns[column]) for column in order],

@@ -16,6 +16,7 @@ from mrn_prep.reports.svg import COLOURS, drawing, limits, plain, ticks
 
 _LANE, _GAP, _LEFT, _RIGHT, _TOP, _WIDTH = 15.0, 7.0, 170.0, 150.0, 22.0, 820.0
 _BOX_FROM = 5  # fewer points say it better themselves
+_NAMED_UP_TO = 40  # points in a lane that are named when pointed at
 
 Place = tuple[str, str, str, str]
 
@@ -71,17 +72,40 @@ def _lane(
 ) -> str:
     middle, values = at + _LANE / 2, rows["value"].to_numpy(dtype=float)
     q1, q2, q3 = (px(float(q)) for q in np.percentile(values, [25, 50, 75]))
-    drawn = ""
+    marks = ""
     if len(values) >= _BOX_FROM:
-        drawn += f'<path class="box" d="M{q1:.1f} {middle - 5:.1f}H{q3:.1f}v10H{q1:.1f}z"/>'
+        marks += f'<path class="box" d="M{q1:.1f} {middle - 5:.1f}H{q3:.1f}v10H{q1:.1f}z"/>'
     if len(values) > 1:
-        drawn += f'<path class="axis" d="M{q2:.1f} {middle - 6:.1f}v12"/>'
-    for person, value, flags in zip(rows["participant_id"], values, rows["flags"], strict=True):
+        marks += f'<path class="middle" d="M{q2:.1f} {middle - 6:.1f}v12"/>'
+    points = _many if len(values) > _NAMED_UP_TO else _few
+    return points(rows, px, middle, colour) + marks + _label(words, len(values), middle)
+
+
+def _few(rows: pd.DataFrame, px: Callable[[float], float], middle: float, colour: str) -> str:
+    """Return points that say who they are when pointed at."""
+    drawn = ""
+    for person, value, flags in rows[["participant_id", "value", "flags"]].itertuples(
+        index=False, name=None
+    ):
         said = f"{person}: {number(float(value))}" + (f" ({flags})" if flags else "")
         drawn += (
             f'<circle cx="{px(float(value)):.1f}" cy="{middle:.1f}" r="3.6" stroke="{colour}" '
             f'fill="{"none" if flags else colour}"><title>{escape(said)}</title></circle>'
         )
-    label = f"{words + ' · ' if words else ''}n {len(values)}"
+    return drawn
+
+
+def _many(rows: pd.DataFrame, px: Callable[[float], float], middle: float, colour: str) -> str:
+    """Return many points as two strokes: named one by one they would fill megabytes."""
+    dots = [f"M{px(float(v)):.1f} {middle:.1f}h0" for v in rows["value"]]
+    hollow = "".join(dot for dot, flags in zip(dots, rows["flags"], strict=True) if flags)
+    return (
+        f'<path class="dots" stroke="{colour}" d="{"".join(dots)}"/>'
+        f'<path class="dots inner" d="{hollow}"/>'
+    )
+
+
+def _label(words: str, n: int, middle: float) -> str:
+    label = f"{words + ' · ' if words else ''}n {n}"
     x = _WIDTH - _RIGHT + 8
-    return drawn + f'<text class="start" x="{x}" y="{middle + 3.5:.1f}">{escape(label)}</text>'
+    return f'<text class="start" x="{x}" y="{middle + 3.5:.1f}">{escape(label)}</text>'

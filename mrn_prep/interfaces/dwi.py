@@ -20,7 +20,9 @@ from mrn_prep.models.quality import series_quality
 MIN_DIRECTIONS = 15
 
 
-class _SeriesInputSpec(BaseInterfaceInputSpec):
+class SeriesInputSpec(BaseInterfaceInputSpec):
+    """A diffusion series with its gradient table."""
+
     in_file = File(exists=True, mandatory=True, desc="diffusion series")
     bval_file = File(exists=True, mandatory=True, desc="b-values (s/mm2)")
     bvec_file = File(exists=True, mandatory=True, desc="directions (FSL's convention)")
@@ -33,7 +35,7 @@ class _LimbMaskOutputSpec(TraitedSpec):
 class LimbMask(MapInterface):
     """Find the limb in the volumes without diffusion weighting."""
 
-    input_spec = _SeriesInputSpec
+    input_spec = SeriesInputSpec
     output_spec = _LimbMaskOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
@@ -82,7 +84,7 @@ class Denoise(MapInterface):
         return runtime
 
 
-class _FitDTIInputSpec(_SeriesInputSpec):
+class _FitDTIInputSpec(SeriesInputSpec):
     mask = File(exists=True, mandatory=True, desc="voxels to fit")
     raw_file = File(exists=True, mandatory=True, desc="series as acquired, for its noise")
     sigma = File(exists=True, desc="noise of the raw series")
@@ -116,10 +118,13 @@ class FitDTI(MapInterface):
         same_grid(image, mask)
         inside = array(mask) > 0
         b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
-        used = select_tensor_volumes(b_s_mm2, bvecs, self.inputs.low_b)
+        # What motion took out of the field of view is left out of that voxel's fit.
+        series = np.nan_to_num(array(image), nan=0.0)
+        whole = series[inside].any(axis=0)
+        used = whole & select_tensor_volumes(b_s_mm2, bvecs, self.inputs.low_b)
         raw = array(load(self.inputs.raw_file))
         sigma = self._noise(raw, inside)
-        fit = fit_dti(array(image)[..., used], b_s_mm2[used], bvecs[used], inside, sigma)
+        fit = fit_dti(series[..., used], b_s_mm2[used], bvecs[used], inside, sigma)
         self.write(
             runtime, image,
             fa=fit.fa, md=fit.md_mm2_s, ad=fit.ad_mm2_s, rd=fit.rd_mm2_s, s0=fit.s0,

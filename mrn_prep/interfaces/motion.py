@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 from nipype.interfaces.base import File, traits
+from numpy.typing import NDArray
 
 from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
-from mrn_prep.interfaces.dwi import _SeriesInputSpec
+from mrn_prep.interfaces.dwi import SeriesInputSpec
+from mrn_prep.io.gradients import read_gradients, write_gradients
+from mrn_prep.io.images import array, load, same_grid, voxel_mm
+from mrn_prep.io.tables import frame, write_table
+from mrn_prep.models.eddy import MotionEddyResult, correct_motion_eddy
+from mrn_prep.models.motion import rotation_vector
+from mrn_prep.models.status import Reason
 
 
-class _CorrectMotionInputSpec(_SeriesInputSpec):
+class _CorrectMotionInputSpec(SeriesInputSpec):
     mask = File(exists=True, mandatory=True, desc="the limb")
     pe_axis = traits.Enum(
         None, 0, 1, 2, usedefault=True,
@@ -27,3 +39,65 @@ class CorrectMotion(MapInterface):
 
     input_spec = _CorrectMotionInputSpec
     output_spec = _CorrectMotionOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image, mask = load(self.inputs.in_file), load(self.inputs.mask)
+        same_grid(image, mask)
+        inside = array(mask) > 0
+        b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
+        size = voxel_mm(image)
+        result = correct_motion_eddy(
+            array(image), b_s_mm2, bvecs, size, inside, self.inputs.pe_axis
+        )
+        self.write(runtime, image, out_file=result.corrected)
+        folder = Path(runtime.cwd)
+        bvec_file = folder / "rotated.bvec"
+        write_gradients(b_s_mm2, result.bvecs, image.affine, folder / "rotated.bval", bvec_file)
+        self._results["bvec_file"] = str(bvec_file)
+        table = frame(_volume_rows(result, b_s_mm2), "confounds")
+        self._results["confounds"] = str(write_table(table, folder / "confounds.tsv", "confounds"))
+        framewise = float(np.nanmean(result.framewise_mm[1:]))
+        eddy = self.inputs.pe_axis is not None
+        self.tell(
+            quality={
+                "displacement_mean": float(np.nanmean(result.displacement_mm)),
+                "displacement_max": float(np.nanmax(result.displacement_mm)),
+                "framewise_displacement_mean": framewise,
+                "n_not_registered": float((result.status != Reason.FITTED).sum()),
+            },
+            flags=["no-eddy"] * (not eddy)
+            + ["half-sphere"] * (eddy and not result.whole_sphere)
+            + ["motion"] * (framewise > 0.5 * min(size)),
+            method="model-based motion and eddy-current correction"
+            if eddy
+            else "model-based motion correction",
+            references=["doi:10.1016/j.neuroimage.2015.10.019"],
+        )
+        return runtime
+
+
+def _volume_rows(
+    result: MotionEddyResult, b_s_mm2: NDArray[np.floating]
+) -> Iterator[dict[str, object]]:
+    n = len(b_s_mm2)
+    eddy = np.zeros((n, 4))
+    known = min(4, result.eddy.shape[1])
+    eddy[:, :known] = result.eddy[:, :known]
+    for i in range(n):
+        rotation = np.full(3, np.nan)
+        if np.isfinite(result.rigid[i]).all():
+            rotation = np.rad2deg(rotation_vector(result.rigid[i][None, :3, :3])[0])
+        shift = result.rigid[i][:3, 3]
+        yield {
+            "volume": i,
+            "b_s_mm2": b_s_mm2[i],
+            **{f"trans_{axis}_mm": shift[k] for k, axis in enumerate("xyz")},
+            **{f"rot_{axis}_deg": rotation[k] for k, axis in enumerate("xyz")},
+            "displacement_mm": result.displacement_mm[i],
+            "framewise_displacement_mm": result.framewise_mm[i],
+            "eddy_shift_mm": eddy[i, 0],
+            **{f"eddy_{axis}": eddy[i, k + 1] for k, axis in enumerate("xyz")},
+            "gain": result.gain[i],
+            "outside_fraction": result.outside_fraction[i],
+            "status": int(result.status[i]),
+        }

@@ -20,6 +20,7 @@ from nipype.interfaces.io import add_traits
 from mrn_prep.io.atomic import whole, write_json
 from mrn_prep.io.derivatives import file_path, sidecar_path, write_map
 from mrn_prep.io.images import load
+from mrn_prep.io.tables import dictionary
 from mrn_prep.outputs import FILES, OUTPUTS
 
 
@@ -111,8 +112,8 @@ class SaveFiles(_Save):
             if spec.extension == ".nii.gz":
                 own = {"Description": spec.description, "SkullStripped": False, **sidecar}
                 write_json(sidecar_path(path), own)
-            elif spec.columns:
-                write_json(sidecar_path(path), spec.columns)
+            elif spec.table:
+                write_json(sidecar_path(path), dictionary(spec.table))
         self._results["out_files"] = written
         return runtime
 

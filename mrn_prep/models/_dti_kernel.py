@@ -154,7 +154,7 @@ def _variance(covariance, gradient):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def _lift(value, along, across):  # type: ignore[no-untyped-def]
-    """Expected excess of the length of a noisy vector, from the noise along and across it."""
+    """Return by how much noise along and across a vector has lengthened it."""
     floor = along + across
     length = np.sqrt(max(value * value - floor, 0.0))
     return np.sqrt(length * length + across) - length

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
 Float = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -54,6 +55,26 @@ def rotation_matrix(rotation_rad: ArrayLike) -> Float:
     second = 0.5 * np.sinc(theta / (2 * np.pi)) ** 2
     matrix: Float = np.eye(3) + first * cross + second * (cross @ cross)
     return matrix
+
+
+def rotation_vector(rotation: Float) -> Float:
+    """Rotation vectors (rad) of rotation matrices, the inverse of `rotation_matrix`.
+
+    Parameters
+    ----------
+    rotation : array, shape (n, 3, 3)
+
+    Returns
+    -------
+    array, shape (n, 3)
+
+    Examples
+    --------
+    >>> rotation_vector(rotation_matrix([[0.1, -0.2, 0.3]])).round(6)
+    array([[ 0.1, -0.2,  0.3]])
+    """
+    vectors: Float = Rotation.from_matrix(rotation).as_rotvec()
+    return vectors
 
 
 def rigid_matrix(rotation_rad: ArrayLike, translation_mm: ArrayLike) -> Float:
@@ -191,6 +212,35 @@ def eddy_basis(points_mm: Float, n_terms: int) -> Float:
     x, y, z = np.moveaxis(np.asarray(points_mm), -1, 0)
     terms = [np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z]
     return np.stack(terms[:n_terms], axis=-1)
+
+
+def eddy_in_voxels(eddy: Float, voxel_mm: ArrayLike, pe_axis: int | None) -> Float:
+    """Coefficients for positions and displacements counted in voxels.
+
+    Parameters
+    ----------
+    eddy : array, shape (..., k)
+        For positions and displacements in mm.
+    voxel_mm : array, shape (3,)
+    pe_axis : int or None
+        None gives no coefficients, shape (..., 0).
+
+    Returns
+    -------
+    array, shape (..., k)
+
+    Examples
+    --------
+    One per cent of stretch is one per cent in any unit; a shift of 3 mm is 1.5 voxels:
+
+    >>> eddy_in_voxels(np.array([3.0, 0, 0.01, 0]), (1, 2, 4), 1).tolist()
+    [1.5, 0.0, 0.01, 0.0]
+    """
+    if pe_axis is None:
+        return np.zeros((*eddy.shape[:-1], 0))
+    size = np.asarray(voxel_mm, dtype=np.float64)
+    voxels: Float = eddy * eddy_basis(size, eddy.shape[-1]) / size[pe_axis]
+    return voxels
 
 
 def displaced(points_mm: Float, rigid: Float, eddy: Float, pe_axis: int | None) -> Float:

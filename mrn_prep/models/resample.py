@@ -70,31 +70,51 @@ def resample(
     voxels = grid_points(shape_to)
     out = np.empty((*shape_to, series.shape[-1]), dtype=np.float32)
     for i in range(series.shape[-1]):
-        out[..., i] = _resample_one(series[..., i], matrix, voxels, order).reshape(shape_to)
+        out[..., i] = warp(series[..., i], voxels, matrix[:3], order).reshape(shape_to)
     return out.reshape(*shape_to, *volume.shape[3:])
 
 
-def _resample_one(volume: NDArray[np.generic], matrix: Float, voxels: Float, order: int) -> Float:
-    """One volume at ``matrix @ voxels``."""
+def warp(
+    volume: NDArray[np.generic],
+    points: Float,
+    matrix: Float,
+    order: int,
+    eddy: Float | None = None,
+    pe_axis: int = 0,
+) -> Float:
+    """Interpolate one volume, which may hold NaN, at transformed points.
+
+    Parameters
+    ----------
+    volume : array, shape (x, y, z)
+    points : array, shape (m, 3)
+    matrix : array, shape (3, 4)
+    order, eddy, pe_axis
+        As for `sample`, but for one volume: `eddy` has shape (k,).
+
+    Returns
+    -------
+    float32 array, shape (m,)
+        NaN outside, and where most of the (trilinear) weight is on NaN.
+    """
     values = np.ascontiguousarray(volume, dtype=np.float32)
     finite = np.isfinite(values)
-    transform = matrix[None, :3, :]
-    whole = finite.all()
-    if not whole and finite.any():
+    terms = None if eddy is None else eddy[None]
+    if not finite.any():
+        return np.full(len(points), np.nan, dtype=np.float32)
+    if not finite.all():
         nearest = ndimage.distance_transform_edt(
             ~finite, return_distances=False, return_indices=True
         )
         values = values[tuple(nearest)]
-    sampled = sample(
-        spline_coefficients(values)[None] if order == 3 else values[None],
-        voxels,
-        transform,
-        order,
-    )[0]
-    if not whole:
-        present = finite.astype(np.float32)[None]
-        weight = sample(present, voxels, transform, min(order, 1))[0]
-        sampled = np.where(weight >= 0.5, sampled, np.float32(np.nan))
+    if order == 3:
+        values = spline_coefficients(values)
+    sampled = sample(values[None], points, matrix[None], order, terms, pe_axis)[0]
+    if not finite.all():
+        # the stretch has no business in a share, hence the comparison with all-present
+        share = sample(finite[None], points, matrix[None], min(order, 1), terms, pe_axis)[0]
+        whole = sample(np.ones_like(finite)[None], points, matrix[None], 0, terms, pe_axis)[0]
+        sampled[~(share >= 0.5 * whole)] = np.nan
     return sampled
 
 

@@ -54,10 +54,11 @@ class Grid:
 
     def image(self) -> nb.Nifti1Image:
         """Return an empty image on this grid, for writers that copy a grid."""
-        return nb.Nifti1Image(np.zeros(self.shape, dtype=np.uint8), self.affine)
+        blank = np.zeros(self.shape, dtype=np.uint8)
+        return nb.Nifti1Image(blank, self.affine)  # type: ignore[no-untyped-call]
 
     def coarser(self) -> Grid:
-        """Return the same field of view along the slice in larger voxels, in fewer slices."""
+        """Return larger voxels over the same field of view, in half as many slices."""
         n_x, n_y, n_z = self.shape
         d_x, d_y, d_z = self.voxel_mm
         return replace(

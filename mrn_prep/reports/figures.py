@@ -78,8 +78,8 @@ def outlines(
     return Markup(f'<svg class="definitions" aria-hidden="true"><defs>{body}</defs></svg>')
 
 
-def panel(image: bytes, grid: Grid, alt: str, *, small: bool = False) -> Markup:
-    """Return a mosaic with its outlines, slice positions and sides."""
+def panel(image: bytes, grid: Grid, alt: str, *, small: bool = False, words: bool = True) -> Markup:
+    """Return a mosaic with its outlines and, where it is large, slice positions and sides."""
     view, across = grid.view, grid.across(small)
     tall, wide = view.voxel
     rows, columns = view.shape(across)
@@ -90,18 +90,19 @@ def panel(image: bytes, grid: Grid, alt: str, *, small: bool = False) -> Markup:
         f'<image href="{png.data_uri(image)}" width="{width:.5g}" height="{height:.5g}" '
         f'preserveAspectRatio="none"/><g transform="scale({wide:.5g} {tall:.5g})">'
     )
-    words = ""
+    said = ""
     for position, z in enumerate(view.world_z):
         row, column = view.origin(position, across)
         body += f'<use href="#{escape(grid.name)}-{position}" x="{column}" y="{row}"/>'
         x, y = column * wide + letter / 3, row * tall + letter
         right = (column + view.tile[1]) * wide - letter / 3
         middle = (row + view.tile[0] / 2) * tall
-        words += _letters(f"{plain(round(z, 1))} mm", x, y, letter)
+        said += _letters(f"{plain(round(z, 1))} mm", x, y, letter)
         if position == 0:
-            words += _letters(view.edges[0], x, middle, letter)
-            words += _letters(view.edges[1], right, middle, letter, "slice end")
-    return drawing(body + "</g>" + ("" if small else words), width, height, alt, "panel")
+            said += _letters(view.edges[0], x, middle, letter)
+            said += _letters(view.edges[1], right, middle, letter, "slice end")
+    kind = "panel small" if small else "panel"
+    return drawing(body + "</g>" + (said if words and not small else ""), width, height, alt, kind)
 
 
 def _letters(words: str, x: float, y: float, size: float, kind: str = "slice") -> str:
@@ -126,12 +127,12 @@ def colour_map(spec: MapSpec) -> str:
 
 def map_panel(
     values: Array, grid: Grid, window: tuple[float, float], colours: str, alt: str,
-    *, small: bool = False,
+    *, small: bool = False, words: bool = True,
 ) -> Markup:  # fmt: skip
     """Return a mosaic of a map; what has no value shows the page's background."""
     picture = np.asarray(grid.view.mosaic(values, np.nan, grid.across(small)), float)
     image = png.indexed(png.to_indices(picture, window), png.palette(colours))
-    return panel(image, grid, alt, small=small)
+    return panel(image, grid, alt, small=small, words=words)
 
 
 def colour_bar(colours: str, window: tuple[float, float], unit: str) -> Markup:

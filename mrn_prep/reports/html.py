@@ -72,6 +72,17 @@ def number(value: object, like: float | None = None) -> str:
     return f"{value:.{decimals}f}".replace("-", "−")
 
 
+def whole(value: object, unit: object) -> object:
+    """Return a count as a whole number; tables keep all numbers alike.
+
+    >>> whole(42.0, "1"), whole(42.0, "mm")
+    (42, 42.0)
+    """
+    if isinstance(value, float) and value.is_integer() and unit == "1":
+        return int(value)
+    return value
+
+
 def unit(name: object) -> str:
     """Return a unit as it is printed; nothing for what has none.
 

@@ -35,6 +35,8 @@ class Placed:
     affine: NDArray[np.float64]
     tissues: tuple[str, ...]
     """Tissue of label i + 1."""
+    names: tuple[str, ...]
+    """Name and side of label i + 1."""
 
 
 def tissue_order(tissue: str) -> tuple[int, str]:
@@ -62,7 +64,11 @@ def place(record: RegionFile) -> Placed:
             inside = values.reshape(labels.shape) > threshold
         labels[inside] = number
     tissues = tuple(str(region.tissue or "n/a") for region in record.regions)
-    return Placed(labels, np.asarray(image.affine), tissues)
+    names = tuple(
+        " ".join(word for word in (region.name, region.side) if word != "n/a")
+        for region in record.regions
+    )
+    return Placed(labels, np.asarray(image.affine), tissues, names)
 
 
 def on_grid(placed: Placed, shape: Sequence[int], affine: NDArray[np.floating]) -> Labels:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mrn_prep.models.status import Reason
+from mrn_prep.outputs import QUALITY
 from mrn_prep.reports import charts, diffusion, figures, html, views
+from mrn_prep.reports.closeups import CloseUp, closeups_of, strip
 from mrn_prep.reports.figures import Grid
 from mrn_prep.reports.regions import Placed, tissue_masks
 from mrn_prep.reports.session import MapFile, Series, Session, Volume, read_volume
@@ -67,6 +68,7 @@ class _Shown:
     grid: Grid
     masks: Masks
     limb: NDArray[np.bool_]
+    closeups: Sequence[CloseUp]
 
 
 def series_sections(
@@ -105,7 +107,8 @@ def series_sections(
             view = views.view_of(limb, volume.affine, slices)
             name = f"outlines-{number}"
             drawn = figures.outlines(name, view, regions, limb.shape, volume.affine, colours)
-            shown = _Shown(Grid(name, view, drawn), masks[number], limb)
+            close = closeups_of(name, view, regions, limb.shape, volume.affine, colours)
+            shown = _Shown(Grid(name, view, drawn), masks[number], limb, close)
         section, faults = _section(series, shown, colours, out_dir)
         sections.append(section)
         broken += faults
@@ -163,11 +166,15 @@ def _section(
         facts=tuple((name, value) for name, value in facts if value),
         quality=_quality(series),
         flags=series.flags,
-        definitions=shown.grid.outlines if shown else Markup(),
+        definitions=_definitions(shown) if shown else Markup(),
         cards=tuple(cards),
         extra=tuple(Figure(title=t, body=b, fault=f) for t, b, f in extra),
         options=_options(series),
     ), faults  # fmt: skip
+
+
+def _definitions(shown: _Shown) -> Markup:
+    return Markup().join([shown.grid.outlines, *(close.grid.outlines for close in shown.closeups)])
 
 
 def _card(
@@ -204,7 +211,8 @@ def _card(
     body = figures.map_panel(values, shown.grid, window, names, alt)
     return MapCard(
         anchor=anchor, title=title, unit=unit, description=about, flags=map_.flags,
-        picture=Figure(title=title, body=body), bar=figures.colour_bar(names, window, unit),
+        picture=Figure(title=title, body=body), bar=figures.colour_bar(names, window, unit)
+        + strip(shown.closeups, values, window, names, title),
         beside=tuple(_beside(map_, values, window, shown, colours, told)),
     )  # fmt: skip
 
@@ -297,16 +305,16 @@ def _directions(
 
 
 def _quality(series: Series) -> tuple[tuple[str, str, str, str], ...]:
-    from mrn_prep import outputs
-
-    described: Mapping[str, Any] = getattr(outputs, "QUALITY", {})
+    """Return each measure once; where maps of the series differ, with the map's name."""
     found: dict[str, tuple[str, str, str, str]] = {}
-    for record in series.sidecar_values("Quality"):
-        if isinstance(record, Mapping):
-            for name, value in record.items():
-                unit, about = described.get(name, ("", ""))
-                shown = "" if unit == "n/a" else html.unit(unit)
-                found[name] = (name.replace("_", " "), html.number(value), shown, about)
+    for map_ in series.maps:
+        record = map_.sidecar.get("Quality")
+        for name, value in record.items() if isinstance(record, Mapping) else ():
+            unit, about = QUALITY.get(name, ("", ""))
+            said = name.replace("_", " ")
+            tile = (said, html.number(html.whole(value, unit)), html.unit(unit), about)
+            if found.setdefault(name, tile)[1] != tile[1]:
+                found[f"{name} {map_.spec.key}"] = (f"{said}, {map_.spec.title}", *tile[1:])
     return tuple(found.values())
 
 

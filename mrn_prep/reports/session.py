@@ -177,6 +177,8 @@ class Volume:
 def read_volume(path: Path) -> Volume:
     """Read an image; a page must come out whatever the file holds."""
     try:
+        if path.stat().st_size == 0:
+            return Volume(None, np.eye(4), "the file is empty")
         image = images.load(path)
         values = images.array(image)
         if values.ndim < 3 or 0 in values.shape:
@@ -186,4 +188,4 @@ def read_volume(path: Path) -> Volume:
         return Volume(None, np.eye(4), "it is missing")
     # truncated gzip, foreign bytes, lying headers: each raises its own kind
     except Exception as error:
-        return Volume(None, np.eye(4), f"{type(error).__name__}: {error}")
+        return Volume(None, np.eye(4), f"it cannot be read ({error or type(error).__name__})")

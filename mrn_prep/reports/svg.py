@@ -123,8 +123,9 @@ class Axes:
 
 def drawing(body: str, width: float, height: float, alt: str, kind: str = "chart") -> Markup:
     """Return an inline SVG with its description."""
+    stretch = 'preserveAspectRatio="none" ' if kind == "bar" else ""
     return Markup(
-        f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="img" '
+        f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="img" {stretch}'
         f'aria-label="{escape(alt)}"><title>{escape(alt)}</title>{body}</svg>'
     )
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mrn_prep.io.tables import read_table
 from mrn_prep.outputs import METRICS
-from mrn_prep.reports.html import missing, number, split_flags, text
+from mrn_prep.reports.html import missing, number, split_flags, text, whole
 from mrn_prep.reports.html import unit as printed_unit
 from mrn_prep.reports.regions import tissue_order
 
@@ -86,7 +86,7 @@ def read_tables(roi_tsv: Path, quality_tsv: Path) -> Tables:
     return Tables(
         glance=nerves_at_a_glance(roi),
         regions=region_tables(roi),
-        quality=tuple(quality.to_dict("records")),  # type: ignore[arg-type]
+        quality=tuple(_quality_row(row) for row in quality.to_dict("records")),
         site=", ".join(sorted(sites)),
         flags=tuple(sorted(flags)),
         problems=tuple(problems),
@@ -96,6 +96,10 @@ def read_tables(roi_tsv: Path, quality_tsv: Path) -> Tables:
             if path.exists()
         ),
     )
+
+
+def _quality_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {**{str(k): v for k, v in row.items()}, "value": whole(row["value"], row.get("unit"))}
 
 
 def _read(path: Path, needed: set[str]) -> tuple[pd.DataFrame, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import nibabel as nb
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 MAX_SLICES = 6
 _MARGIN = 2  # voxels around the limb
@@ -133,7 +133,7 @@ def view_of(limb: NDArray[np.bool_], affine: NDArray[np.floating], slices: Seque
         Slices to show, along the third axis.
     """
     codes = nb.aff2axcodes(affine)
-    size = nb.affines.voxel_sizes(affine)
+    size = np.linalg.norm(affine[:3, :3], axis=0)
     # superior is up where it lies in the slice, else anterior
     up = max((0, 1), key=lambda axis: "LRAPIS".index(codes[axis]))
     across = 1 - up
@@ -148,13 +148,14 @@ def view_of(limb: NDArray[np.bool_], affine: NDArray[np.floating], slices: Seque
     origin = np.array([(n - 1) / 2 for n in limb.shape[:2]])
     return View(
         slices=tuple(slices), swap=swap, flip=flip,
-        rows=_extent(plane.any(axis=1)), columns=_extent(plane.any(axis=0)),
+        rows=_extent(np.any(plane, axis=1)), columns=_extent(np.any(plane, axis=0)),
         voxel=(float(size[up]), float(size[across])), edges=edges,
         world_z=tuple(float((affine @ [*origin, k, 1.0])[normal]) for k in slices),
     )  # fmt: skip
 
 
-def _extent(present: NDArray[np.bool_]) -> slice:
+def _extent(present: ArrayLike) -> slice:
+    present = np.asarray(present)
     found = np.flatnonzero(present)
     if not found.size:
         return slice(0, len(present))
