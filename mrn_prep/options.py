@@ -43,7 +43,7 @@ class B1Options:
         low=0.0, high=100.0, unit="mm",
     )  # fmt: skip
     extrapolate_mm: float = choice(
-        10.0, "how far beyond the measured voxels B1+ is extrapolated",
+        5.0, "how far beyond the measured voxels B1+ is extrapolated",
         low=0.0, high=50.0, unit="mm",
     )  # fmt: skip
     refine: bool = choice(

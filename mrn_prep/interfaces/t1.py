@@ -26,7 +26,7 @@ class _MapB1AFIInputSpec(BaseInterfaceInputSpec):
     tr2_s = traits.Float(mandatory=True, desc="longer repetition time (s)")
     t1 = File(exists=True, desc="T1 (s) on any grid, for the exact inversion")
     smoothing_mm = traits.Float(10.0, usedefault=True, desc="FWHM of smoothing (mm)")
-    extrapolate_mm = traits.Float(10.0, usedefault=True, desc="reach of extrapolation (mm)")
+    extrapolate_mm = traits.Float(5.0, usedefault=True, desc="reach of extrapolation (mm)")
 
 
 class _MapB1AFIOutputSpec(FactsOutputSpec):

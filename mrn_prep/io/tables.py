@@ -13,6 +13,12 @@ import pandas as pd
 from mrn_prep import bids_templates
 from mrn_prep.io.atomic import write_json, write_text
 
+# Columns of names, which may look like numbers.
+_TEXT = (
+    "participant_id", "session_id", "run", "site", "name", "region", "tissue", "side", "level",
+    "reference",
+)  # fmt: skip
+
 TABLES = Path(bids_templates.__file__).with_name("tables")
 
 
@@ -67,7 +73,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     try:
         return pd.read_csv(
             path, sep="\t", na_values=["n/a"], keep_default_na=False, encoding="utf-8-sig",
-            dtype={"participant_id": str, "session_id": str, "run": str, "site": str, "level": str},
+            dtype=dict.fromkeys(_TEXT, str),
         )  # fmt: skip
     except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise ValueError(f"{path}: not a table ({error}); wanted tab-separated UTF-8 text.") from (

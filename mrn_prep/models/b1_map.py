@@ -14,6 +14,9 @@ from mrn_prep.models.status import Reason
 
 Float = NDArray[np.floating]
 
+MAX_SE = 0.1
+"""Standard error of relative B1+ above which an extrapolated value says nothing."""
+
 
 @dataclass(frozen=True)
 class B1Map:
@@ -40,7 +43,7 @@ def map_b1_afi(
     *,
     t1_s: Float | None = None,
     smoothing_mm: float = B1_FWHM_MM,
-    extrapolate_mm: float = 10.0,
+    extrapolate_mm: float = 5.0,
 ) -> B1Map:
     """Map B1+ in the limb from an AFI pair and smooth it.
 
@@ -65,8 +68,9 @@ def map_b1_afi(
     raw = fit_afi(signal, flip_rad, tr1_s, tr2_s, mask, t1_s, noise)
     if smoothing_mm <= 0:
         return B1Map(raw.b1, raw.b1_se, raw.status, sigma, mask)
-    b1, b1_se = smooth_b1(
-        raw.b1, raw.b1_se, flip_rad, mask, voxel_mm, smoothing_mm, extrapolate_mm
-    )
+    b1, b1_se = smooth_b1(raw.b1, raw.b1_se, flip_rad, mask, voxel_mm, smoothing_mm, extrapolate_mm)
     status = np.where(np.isfinite(b1), np.uint8(Reason.FITTED), raw.status)
+    vague = b1_se > MAX_SE
+    status[vague] = Reason.NOT_IDENTIFIABLE
+    b1, b1_se = (np.where(vague, np.nan, values) for values in (b1, b1_se))
     return B1Map(b1, b1_se, status, sigma, mask)

@@ -169,6 +169,10 @@ class _State:
         return matrix
 
 
+def PLAN(self):
+    return [(2.0, 2, 6, min(self.n_eddy, N_LINEAR)), (1.0, 1, 6, self.n_eddy)]
+
+
 class _Estimation:
     """Registration of the usable volumes, within a box around the mask."""
 
@@ -199,7 +203,8 @@ class _Estimation:
         self.to_mm[:3, 3] += voxel_mm * origin
         self.centre = (np.array(mask.shape) - 1) / 2 - origin
         self.region, self.compared, self.in_mask = _regions(inner, self.to_mm, mask.shape, origin)
-        self.points_mm = self.region.points_mm[self.in_mask].astype(np.float64)
+        points_mm = self.region.points_mm[self.in_mask].astype(np.float64)
+        self.points_mm = points_mm[:: 1 + len(points_mm) // 5000]
         self.smooth: Float = np.empty(0)
         self.floor = 0.0
 
@@ -214,12 +219,12 @@ class _Estimation:
         state = self._between_anchors(state)
         others = np.flatnonzero(np.arange(len(self.b)) != self.reference)
         last = np.zeros(len(self.b))
-        plan = [(4.0, 4, 3, 0), (2.0, 2, 5, min(self.n_eddy, N_LINEAR)), (1.0, 1, 6, self.n_eddy)]
+        plan = PLAN(self)
         for blur, stride, iterations, n_eddy in plan:
             self._smooth(blur * self.fine_mm)
             every = self._every(stride)
             for iteration in range(iterations):
-                if blur == 1.0 and iteration == iterations - 2:
+                if (blur, stride, iterations, n_eddy) == plan[-1] and iteration == iterations - 2:
                     state = self._choose(state)
                 state, last = self._iterate(state, others, every, n_eddy)
         return self._choose(state), last
@@ -229,6 +234,7 @@ class _Estimation:
         sigma = np.sqrt(np.maximum((sigma_mm / self.voxel_mm) ** 2 - 1 / 3, 0.0))
         # blurring a stack of few slices along them would leave nothing to hold on to
         sigma = np.minimum(sigma, np.array(self.volumes[0].shape) / 12)
+        self.order = 3 if sigma_mm == self.fine_mm else 1
         self.smooth = np.stack(
             [ndimage.gaussian_filter(v, sigma, mode="nearest", truncate=3) for v in self.volumes]
         )
@@ -246,7 +252,7 @@ class _Estimation:
     def _observe(self, state: _State) -> Float:
         matrices = np.linalg.inv(self.to_mm) @ state.rigid @ self.to_mm
         return sample(
-            self.smooth, self.region.voxels, matrices[:, :3], 3,
+            self.smooth, self.region.voxels, matrices[:, :3], self.order,
             eddy=motion.eddy_in_voxels(state.eddy, self.voxel_mm, self.pe_axis),
             pe_axis=self.pe_axis or 0, centre=self.centre,
         )  # fmt: skip
@@ -330,7 +336,7 @@ def _regions(
     inner: Mask, to_mm: Float, shape: tuple[int, ...], origin: Float
 ) -> tuple[Region, Mask, Mask]:
     """Voxels predicted (two beyond the mask), compared (one beyond), and in the mask."""
-    region_mask = ndimage.binary_dilation(inner, np.ones((3, 3, 3)), iterations=2)
+    region_mask = ndimage.binary_dilation(inner, iterations=2)
     near = ndimage.binary_dilation(inner, iterations=1)
     region = region_of(region_mask, to_mm)
     compared = near[region_mask]

@@ -299,7 +299,8 @@ def mean_displacement_mm(rigid_a: Float, rigid_b: Float, points_mm: Float) -> Fl
     5.0
     """
     delta = np.asarray(rigid_a) - np.asarray(rigid_b)
-    moved = np.einsum("...ij,mj->...mi", delta[..., :3, :3], points_mm) + delta[..., None, :3, 3]
+    turned = np.asarray(points_mm) @ np.swapaxes(delta[..., :3, :3], -1, -2)
+    moved = turned + delta[..., None, :3, 3]
     distance: Float = np.linalg.norm(moved, axis=-1).mean(axis=-1)
     return distance
 
