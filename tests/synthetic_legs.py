@@ -106,8 +106,9 @@ def moved_limb(seed: int, *, shape=(96, 96, 10), voxel_mm=(1.5, 1.5, 4.0), **how
     radius = np.hypot(x / 0.72, y / 0.64) / taper
     centres = rng.uniform(-0.6, 0.6, size=(9, 2))
     tilt = rng.normal(scale=0.02, size=(9, 2)) * z[..., None, None] / 4
-    apart = np.hypot(x[..., None] - centres[:, 0] - tilt[..., 0],
-                     y[..., None] - centres[:, 1] - tilt[..., 1])
+    apart = np.hypot(
+        x[..., None] - centres[:, 0] - tilt[..., 0], y[..., None] - centres[:, 1] - tilt[..., 1]
+    )
     muscle = apart.argmin(-1)
     two = np.sort(apart, -1)
     septum = (two[..., 1] - two[..., 0]) < 0.03
@@ -132,8 +133,9 @@ def moved_limb(seed: int, *, shape=(96, 96, 10), voxel_mm=(1.5, 1.5, 4.0), **how
     tensor = (md - spread / 3)[..., None] * isotropic + spread[..., None] * products
     s0 = ndimage.gaussian_filter(s0, (0.6, 0.6, 0))
     mask = (radius < 0.97)[..., beyond:-beyond]
-    return moved(s0, tensor, mask, np.array(voxel_mm), seed, beyond=beyond, pivot_mm=(10, 15, -60),
-                 **how)
+    return moved(
+        s0, tensor, mask, np.array(voxel_mm), seed, beyond=beyond, pivot_mm=(10, 15, -60), **how
+    )
 
 
 def moved(
@@ -216,8 +218,10 @@ def moved(
         stretch = 1 + (basis(p + step) - basis(p - step)) @ eddy[i]
         source = (p - pivot - translation[i]) @ turns[i] + pivot
         clean = gain[i] * tensor_signal(s0, tensor, bvals[[i]], seen[[i]])[..., 0]
-        image = ndimage.map_coordinates(
-            clean, (source / voxel_mm + origin).T, order=5, mode="nearest") / stretch
+        image = (
+            ndimage.map_coordinates(clean, (source / voxel_mm + origin).T, order=5, mode="nearest")
+            / stretch
+        )
         series[..., i] = np.hypot(image.reshape(mask.shape) + noise[0], noise[1])
         truth[i] = forward(i)
     return MovedSeries(series, still, bvals, bvecs, voxel_mm, mask, pe, truth, points, turns)

@@ -46,7 +46,7 @@ def init_b1_wf(
     exact = pe.Node(MapB1AFI(**protocol), name="exact", mem_gb=mem_gb)
     wf.connect([
         (first, t1, same("b1", "b1_se")),
-        (t1, exact, same("t1")),
+        (t1, exact, same("t1", "m0")),
         (exact, outputs, same(*_MAPS)),
     ])  # fmt: skip
     return wf

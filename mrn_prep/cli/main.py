@@ -7,9 +7,14 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mrn_prep import __version__
 from mrn_prep.errors import ExitCode
+
+if TYPE_CHECKING:
+    from mrn_prep.cli.status import Account
+    from mrn_prep.cli.terminal import Terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(account.code)
 
 
-def _act(argv: Sequence[str], account: Account, terminal: Terminal) -> None:  # type: ignore[name-defined]  # noqa: F821
+def _act(argv: Sequence[str], account: Account, terminal: Terminal) -> None:
     from mrn_prep.cli.config import resolve
     from mrn_prep.cli.parser import parse
 

@@ -124,7 +124,8 @@ def _selection(group: Any) -> None:
                        help="participants, with or without sub-; or a file of labels (the first "
                        "column of a table counts)")  # fmt: skip
     group.add_argument("--session-label", "--session-id", nargs="+", action="extend",
-                       metavar="LABEL", dest="session_label", help="sessions, with or without ses-")  # fmt: skip
+                       metavar="LABEL", dest="session_label",
+                       help="sessions, with or without ses-")  # fmt: skip
     group.add_argument("--bids-filter-file", metavar="FILE",
                        help="JSON of entities per kind of series (vfa, b1, dwi); other keys are "
                        "ignored, but a session in any of them selects the session")  # fmt: skip

@@ -2,57 +2,53 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import re
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
 from mrn_prep import __version__
 from mrn_prep.cli.config import Invocation
 from mrn_prep.cli.prepare import find
 from mrn_prep.cli.resources import available
 from mrn_prep.cli.status import Account
-from mrn_prep.errors import ExitCode
+from mrn_prep.cli.terminal import Terminal, count
+from mrn_prep.errors import Problem
 from mrn_prep.inputs import AFIInputs, DWIInputs, SessionInputs, VFAInputs
 from mrn_prep.io.derivatives import file_path, map_path
 from mrn_prep.options import Options
 from mrn_prep.outputs import files_of, of_modality
 
+Series = AFIInputs | VFAInputs | DWIInputs
+
 _GIB = 2**30
+_WIDTH = 100
+_NAMED = 8
+"""Sessions, or files of a note, that are named before the rest is only counted."""
 
 
-def run_plan(invocation: Invocation) -> ExitCode:
-    """Print the plan; return the exit code that the run would begin with."""
-    account = Account(command=invocation.command)
+def run_plan(invocation: Invocation, account: Account, terminal: Terminal) -> None:
+    """Say what a run would do; the account takes the problems that it would begin with."""
     _, _, found = find(invocation)
     account.problems += found.problems
-    print(f"mrn_prep {__version__}: plan for {len(found.sessions)} sessions; nothing is written\n")
-    n_files = 0
-    disk, memory = 0.0, 0.0
-    for session in found.sessions:
-        lines = list(_session_lines(session, invocation.options, invocation.run.verbose))
-        print("\n".join([session.label, *lines]))
-        n_files += sum(len(outputs(series, invocation.options)) for series in session.series)
-        disk += sum(_disk_gb(series) for series in session.series)
-        memory = max([memory, *(_memory_gb(series) for series in session.series)])
-    print()
-    faults = [str(problem) for problem in found.problems if not problem.is_remark]
-    notes = Counter(str(problem) for problem in found.problems if problem.is_remark)
-    for title, lines in (("PROBLEMS", faults), ("NOTES", list(notes))):
-        if lines:
-            print(f"{title} ({len(lines)})")
-            print("\n".join(f"  {line}" for line in lines) + "\n")
-    limits = available()
-    print(
-        f"outputs: {n_files} images, series and tables of series; one page and two tables per "
-        f"session\nmemory: up to {memory:.1f} GB in one step (allowed here: "
-        f"{(invocation.run.mem_mb or limits.memory_mb) / 1024:.1f} GB, "
-        f"{invocation.run.nprocs or limits.n_cpus} processors)\n"
-        f"disk: about {disk:.1f} GB with intermediate results"
+    sessions, options = found.sessions, invocation.options
+    n_participants = len({session.subject for session in sessions})
+    terminal.say(
+        f"mrn_prep {__version__}: plan for {count(len(sessions), 'session')} of "
+        f"{count(n_participants, 'participant')}; nothing is written"
     )
-    print(account.last_line())
-    return account.code
+    for labels, lines in _alike(sessions, options, invocation.run.verbose):
+        terminal.say(f"\n{_headline(labels)}\n" + "\n".join(lines))
+    faults = [str(problem) for problem in found.problems if not problem.is_remark]
+    notes = list(_notes(problem for problem in found.problems if problem.is_remark))
+    for title, texts in (("PROBLEMS", faults), ("NOTES", notes)):
+        if texts:
+            terminal.say(f"\n{title} ({len(texts)})")
+            terminal.say("\n".join(f"  {text}" for text in texts))
+    terminal.say("\n" + _totals(invocation, sessions))
 
 
-def outputs(series: AFIInputs | VFAInputs | DWIInputs, options: Options) -> list[str]:
+def outputs(series: Series, options: Options) -> list[str]:
     """Return the files that one series becomes, relative to the output folder."""
     modality = {AFIInputs: "b1", VFAInputs: "t1", DWIInputs: "dwi"}[type(series)]
     paths = []
@@ -63,24 +59,78 @@ def outputs(series: AFIInputs | VFAInputs | DWIInputs, options: Options) -> list
     return paths + [file_path(spec, series.entities) for spec in files]
 
 
-def _session_lines(session: SessionInputs, options: Options, verbose: int) -> Iterator[str]:
+def _alike(
+    sessions: Iterable[SessionInputs], options: Options, verbose: int
+) -> Iterator[tuple[list[str], tuple[str, ...]]]:
+    """Yield (sessions, lines): sessions whose plan reads the same are told once."""
+    groups: dict[tuple[str, ...], list[SessionInputs]] = defaultdict(list)
+    for session in sessions:
+        prefix = session.label.replace(" ", "_") + "_"
+        lines = tuple(_session_lines(session, prefix, options, verbose))
+        groups[(session.label, *lines) if verbose else lines].append(session)
+    for lines, members in groups.items():
+        yield [session.label for session in members], lines[1:] if verbose else lines
+
+
+def _headline(labels: Sequence[str]) -> str:
+    if len(labels) == 1:
+        return labels[0]
+    listed = ", ".join(labels)
+    if len(labels) > _NAMED:
+        listed = f"{', '.join(labels[: _NAMED - 1])} ... {labels[-1]}"
+    return textwrap.fill(f"{count(len(labels), 'session')}: {listed}", _WIDTH)
+
+
+def _session_lines(
+    session: SessionInputs, prefix: str, options: Options, verbose: int
+) -> Iterator[str]:
     if not session.series:
         yield "  nothing to process"
     for series in session.series:
         made = outputs(series, options)
+        shown = made if verbose else [n for n in made if not re.search("desc-(se|status)_", n)]
+        companions = "" if verbose or len(shown) == len(made) else "; desc-se and desc-status each"
         yield f"  {_describe(series)}"
-        yield f"      from {', '.join(_names(series))}"
-        names = [name.rpartition("/")[2] for name in made]
-        shown = names if verbose else [n for n in names if "desc-se" not in n and "status" not in n]
-        yield f"      to   {', '.join(shown)}"
+        yield _listed("from", _short(_names(series), prefix))
+        yield _listed("to", _short((name.rpartition("/")[2] for name in shown), prefix), companions)
     if session.regions:
         n = sum(len(file.regions) for file in session.regions)
-        yield f"  measurements in {n} regions of {len(session.regions)} file(s)"
+        files = count(len(session.regions), "file")
+        yield f"  measurements in {count(n, 'region')} of {files}"
     else:
         yield "  no regions: maps and page without measurements (see --derivatives)"
 
 
-def _describe(series: AFIInputs | VFAInputs | DWIInputs) -> str:
+def _listed(word: str, names: Sequence[str], end: str = "") -> str:
+    return textwrap.fill(
+        ", ".join(names) + end,
+        _WIDTH,
+        initial_indent=f"      {word:5}",
+        subsequent_indent=" " * 11,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _short(names: Iterable[str], prefix: str) -> list[str]:
+    """Leave out the session's own prefix and put names that differ in param- together.
+
+    >>> _short(["sub-1_param-fa_dwimap.nii.gz", "sub-1_param-md_dwimap.nii.gz"], "sub-1_")
+    ['*_param-{fa,md}_dwimap.nii.gz']
+    """
+    together: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        own = "*_" + name.removeprefix(prefix) if name.startswith(prefix) else name
+        match = re.fullmatch(r"(.*_param-)(\w+?)(_.*)", own)
+        key, value = ((match[1], match[3]), match[2]) if match else ((own, ""), "")
+        together.setdefault(key, []).append(value)
+    return [
+        start + (values[0] if len(values) == 1 else "{" + ",".join(values) + "}") + rest
+        for (start, rest), values in together.items()
+    ]
+
+
+def _describe(series: Series) -> str:
     if isinstance(series, AFIInputs):
         return f"B1+ by AFI ({series.sequence_class})"
     if isinstance(series, VFAInputs):
@@ -90,17 +140,52 @@ def _describe(series: AFIInputs | VFAInputs | DWIInputs) -> str:
     return f"diffusion, {series.grid.n_volumes} volumes, {eddy} ({series.sequence_class})"
 
 
-def _names(series: AFIInputs | VFAInputs | DWIInputs) -> list[str]:
+def _names(series: Series) -> list[str]:
     sources = [series.source] if isinstance(series, DWIInputs) else series.sources
     return [source.rpartition("/")[2] for source in sources]
 
 
-def _memory_gb(series: AFIInputs | VFAInputs | DWIInputs) -> float:
+def _notes(problems: Iterable[Problem]) -> Iterator[str]:
+    """Yield notes; one that is true of many files is told once, with their number."""
+    where: dict[str, list[str]] = {}
+    for problem in problems:
+        where.setdefault(str(problem).removeprefix(f"{problem.where}: "), []).append(problem.where)
+    for text, places in where.items():
+        named = ", ".join(dict.fromkeys(places[:3]))
+        yield f"{named}{f' and {len(places) - 3} more' if len(places) > 3 else ''}: {text}"
+
+
+def _totals(invocation: Invocation, sessions: Sequence[SessionInputs]) -> str:
+    every = [series for session in sessions for series in session.series]
+    n_files = sum(len(outputs(series, invocation.options)) for series in every)
+    memory = max([0.0, *map(_memory_gb, every)])
+    limits, run = available(), invocation.run
+    allowed = (run.mem_mb or limits.memory_mb) / 1024
+    cpus = count(run.nprocs or limits.n_cpus, "processor")
+    short = " NOT ENOUGH: give more or expect exit code 75" if memory > allowed else ""
+    return (
+        f"outputs: {n_files} images, series and tables of series; one page and two tables per "
+        f"session\nmemory:  up to {_size(memory)} in one step (allowed here: {_size(allowed)}, "
+        f"{cpus}){short}\n"
+        f"disk:    about {_size(sum(map(_disk_gb, every)))} with intermediate results"
+    )
+
+
+def _size(gigabytes: float) -> str:
+    """Return a size to read.
+
+    >>> _size(0.0123), _size(2.34)
+    ('13 MB', '2.3 GB')
+    """
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{max(1, round(gigabytes * 1024))} MB"
+
+
+def _memory_gb(series: Series) -> float:
     copies = 3 if isinstance(series, DWIInputs) else 40
     base = 0.6 if isinstance(series, DWIInputs) else 0.2
     return base + copies * series.grid.float32_bytes / _GIB
 
 
-def _disk_gb(series: AFIInputs | VFAInputs | DWIInputs) -> float:
+def _disk_gb(series: Series) -> float:
     copies = 4 if isinstance(series, DWIInputs) else 20
     return copies * series.grid.float32_bytes / _GIB

@@ -1,26 +1,50 @@
-"""nipype's MultiProc, made to survive a worker that is killed."""
+"""How nodes are run: nipype's MultiProc made to survive a killed worker, or a cluster's plugin."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
+import signal
+import sys
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer, run_node
 
+from mrn_prep.cli.cluster import plugin_class, read_plugin_file
+
 KILLED = "WorkerKilled: the worker was killed twice, the second time running alone (out of memory?)"
+
+_PR_SET_PDEATHSIG = 1
 
 
 def _begin_worker(cwd: str, quiet: bool) -> None:
     """Set up a worker process; nipype's own words stay off the terminal if `quiet`."""
+    _end_with_parent()
+    # Ctrl-C reaches the whole process group: the run decides, and ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     process_initializer(cwd)
     if quiet:
         for name in ("nipype", "nipype.workflow", "nipype.utils", "nipype.interface"):
             logging.getLogger(name).handlers.clear()
             logging.getLogger(name).propagate = False
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process when its parent is gone.
+
+    A run killed by SIGKILL would else leave workers that write into folders
+    which the next run is about to use.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class ResilientPlugin(MultiProcPlugin):  # type: ignore[misc]
@@ -36,13 +60,20 @@ class ResilientPlugin(MultiProcPlugin):  # type: ignore[misc]
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
-        self.pool = self._new_pool()
+        self.pool: ProcessPoolExecutor = self._new_pool()
         self._nodes: dict[int, tuple[Any, bool]] = {}
         self._lost: list[int] = []
         self._alone: int | None = None
         self._waiting: list[int] = []
-        self._failed_alone: set[int] = set()
+        self._failed: dict[int, str] = {}
         self._on_failure: Callable[[Any, str], None] = plugin_args["on_failure"]
+
+    def end_workers(self) -> None:
+        """End all worker processes, also those that are at work."""
+        workers = list((self.pool._processes or {}).values())
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.terminate()
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._taskid += 1
@@ -54,23 +85,29 @@ class ResilientPlugin(MultiProcPlugin):  # type: ignore[misc]
         node, updatehash = self._nodes[taskid]
         try:
             future = pool.submit(run_node, deepcopy(node), updatehash, taskid)
-        except RuntimeError:  # BrokenProcessPool: the pool died between two polls
+        except BrokenProcessPool:  # the pool died between two polls
             self._lost.append(taskid)
             return
-        future.add_done_callback(lambda done, taskid=taskid: self._finished(taskid, done))
+        future.add_done_callback(partial(self._finished, taskid))
         self._task_obj[taskid] = future
 
     def _finished(self, taskid: int, future: Future[Any]) -> None:
-        if future.cancelled() or future.exception() is not None:
+        if future.cancelled():
             self._lost.append(taskid)
-        else:
+            return
+        error = future.exception()
+        if error is None:
             self._taskresult[taskid] = future.result()
+        elif isinstance(error, BrokenProcessPool):
+            self._lost.append(taskid)
+        else:  # such as a result that cannot be sent back
+            self._failed[taskid] = "".join(traceback.format_exception(error))
 
     def _get_result(self, taskid: int) -> Any:
         self._retry_lost()
-        if taskid in self._failed_alone:
-            return {"result": None, "traceback": [KILLED], "taskid": taskid}
         result = self._taskresult.get(taskid)
+        if taskid in self._failed:
+            result = {"result": None, "traceback": [self._failed[taskid]], "taskid": taskid}
         if result is not None and taskid == self._alone:
             self._alone = None
         return result
@@ -79,8 +116,7 @@ class ResilientPlugin(MultiProcPlugin):  # type: ignore[misc]
         while self._lost:
             taskid = self._lost.pop()
             if taskid == self._alone:
-                self._failed_alone.add(taskid)
-                self._alone = None
+                self._failed[taskid] = KILLED
             else:
                 self._waiting.append(taskid)
             self._renew_pool()
@@ -114,6 +150,27 @@ class ResilientPlugin(MultiProcPlugin):  # type: ignore[misc]
         self._taskresult.pop(taskid, None)
 
     def _clean_queue(self, jobid: int, graph: Any, result: Any = None) -> Any:
-        text = "".join(result["traceback"]) if result and result.get("traceback") else "unknown"
-        self._on_failure(self.procs[jobid], text)
+        self._on_failure(self.procs[jobid], error_text(result))
         return super()._clean_queue(jobid, graph, result=result)
+
+
+def error_text(result: Any) -> str:
+    """Return the traceback of a failed node; nipype gives none for one it ran itself."""
+    if result and result.get("traceback"):
+        return "".join(result["traceback"])
+    return traceback.format_exc() if sys.exc_info()[0] else "no reason given"
+
+
+def cluster_plugin(path: str, progress: Any, failed: Callable[[Any, str], None]) -> Any:
+    """Return nipype's own plugin for a cluster, with our progress and our account of failures."""
+    base: Any = plugin_class(path)
+    _, arguments = read_plugin_file(path)
+
+    class Told(base):  # type: ignore[misc]
+        """The cluster's plugin, telling its failures as ours does."""
+
+        def _clean_queue(self, jobid: int, graph: Any, result: Any = None) -> Any:
+            failed(self.procs[jobid], error_text(result))
+            return super()._clean_queue(jobid, graph, result=result)
+
+    return Told(plugin_args={**arguments, "status_callback": progress})

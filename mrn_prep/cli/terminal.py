@@ -23,6 +23,15 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "session"), count(2, "session")
+    ('1 session', '2 sessions')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class Terminal:
     """Lines for a person: on the terminal as they come, in the log with the time.
 
@@ -92,7 +101,8 @@ class Terminal:
             print(text, end="", file=self._stream, flush=True)
         except BrokenPipeError:
             self._live = False
-            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+            # what Python flushes at its end must find a reader too
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 class Progress:

@@ -86,16 +86,19 @@ def _one(checker: Checker, pair: Mapping[str, BidsFile]) -> AFIInputs | None:
     sidecars = [checker.metadata(file) for file in series]
     flips = [checker.number(m, "FlipAngle", needed_by="AFI") for m in sidecars]
     times = [checker.number(m, "RepetitionTimeExcitation", needed_by="AFI") for m in sidecars]
-    field_t = checker.number(sidecars[0], "MagneticFieldStrength")
+    field_t = checker.field_strength(sidecars[0])
     if not checker.ok or grid is None:
         return None
     flip_deg = [flip for flip in flips if flip]
     tr_s = [time for time in times if time]
     if not equal_in_all(flip_deg):
-        checker.fault(series[1].name, f"flip angles differ ({flip_deg} degrees)", "wanted one")
+        angles = " and ".join(f"{flip:g}" for flip in flip_deg)
+        checker.fault(
+            series[1].path, f"flip angles differ ({angles} degrees)", "wanted one for the pair"
+        )
     if tr_s[0] >= tr_s[1]:
         checker.fault(
-            series[0].name,
+            series[0].path,
             f"acq-tr1 has RepetitionTimeExcitation {tr_s[0]:g} s and acq-tr2 {tr_s[1]:g} s",
             "wanted the shorter one in acq-tr1; the pair looks swapped",
         )

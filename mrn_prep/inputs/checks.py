@@ -76,8 +76,8 @@ class Checker:
             link = file.full.is_symlink()
             self.fault(
                 file.path,
-                "is a link to a file that is not there" if link else "is not there",
-                "an annexed file must be fetched first" if link else "",
+                "is a link to a file that is not there" if link else "holds no image yet",
+                "an annexed file must be fetched first",
                 ExitCode.INPUT_MISSING,
             )
         except ValueError as error:
@@ -88,22 +88,22 @@ class Checker:
 
     def common_grid(self, files: Sequence[BidsFile]) -> Grid | None:
         """Read the headers of 3D images and check that they share one grid."""
-        grids = [(file, self.grid(file)) for file in files]
-        first = grids[0][1]
+        read = [(file, self.grid(file)) for file in files]
+        grids = [(file, grid) for file, grid in read if grid is not None]
         for file, grid in grids:
-            if grid is None:
-                continue
             if len(grid.shape) != 3 and grid.n_volumes > 1:
                 self.fault(file.path, f"has the shape {grid.shape}", "wanted a 3D image")
-            if first is not None and first.differs(grid):
-                self.fault(file.path, first.differs(grid), f"wanted the grid of {files[0].name}")
-        return first if self.ok else None
+            first_file, first = grids[0]
+            if first.differs(grid):
+                self.fault(file.path, first.differs(grid), f"wanted the grid of {first_file.name}")
+        return grids[0][1] if grids and self.ok else None
 
     def metadata(self, file: BidsFile) -> Metadata:
         """Merge the sidecars of a file; those that cannot be read are faults."""
         metadata = self.dataset.metadata(file)
-        for path, what in metadata.faults:
-            self.fault(path, what, "wanted a JSON object in UTF-8")
+        for path, what, missing in metadata.faults:
+            code = ExitCode.INPUT_MISSING if missing else ExitCode.BAD_DATA
+            self.fault(path, what, "wanted a JSON object in UTF-8", code)
         return metadata
 
     def number(self, metadata: Metadata, key: str, *, needed_by: str = "") -> float | None:
@@ -144,6 +144,17 @@ class Checker:
             return None
         return float(value)
 
+    def field_strength(self, metadata: Metadata) -> float | None:
+        """Return the field strength (T); it may be missing, which is told."""
+        field_t = self.number(metadata, "MagneticFieldStrength")
+        if field_t is None and "MagneticFieldStrength" not in metadata.values:
+            self.remark(
+                metadata.sidecar,
+                "MagneticFieldStrength is missing",
+                "The sequence class does not tell the field strength",
+            )
+        return field_t
+
     def choice(self, metadata: Metadata, key: str) -> str | None:
         """Return a sidecar text that must be one of a few, or note what is wrong."""
         if key not in metadata.values:
@@ -157,7 +168,7 @@ class Checker:
 
     def _missing(self, metadata: Metadata, key: str, wanted: str) -> None:
         what = f"{key} is missing"
-        instead = key_rules()[key].get("instead")
+        instead = key_rules()[key].get("instead", "")
         close = difflib.get_close_matches(key, metadata.values, n=1, cutoff=0.85)
         if instead in metadata.values:
             what += f" ({instead} is {metadata.values[instead]} there, which BIDS keeps apart)"

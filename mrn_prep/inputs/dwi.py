@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.checks import Checker
 from mrn_prep.io.dataset import BidsFile, Dataset
+from mrn_prep.io.gradients import read_rows
 from mrn_prep.io.headers import Grid
 from mrn_prep.io.names import series_entities
 
@@ -72,10 +73,17 @@ def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
     metadata = checker.metadata(file)
     pe = checker.choice(metadata, "PhaseEncodingDirection")
     te_s = checker.number(metadata, "EchoTime")
-    field_t = checker.number(metadata, "MagneticFieldStrength")
+    field_t = checker.field_strength(metadata)
     checker.number(metadata, "TotalReadoutTime")
-    tables = {ext: _table(checker, file, ext) for ext in (".bval", ".bvec")}
-    (bval_file, bvals), (bvec_file, bvecs) = tables[".bval"], tables[".bvec"]
+    bval_file, bvals = _table(checker, file, ".bval")
+    if grid is not None and bvals is not None and _unweighted(bvals, grid.n_volumes):
+        checker.remark(
+            file.path,
+            f"no volume has b above {B0_MAX:g}",
+            "It is left (reversed phase encoding is not used by this version)",
+        )
+        return None
+    bvec_file, bvecs = _table(checker, file, ".bvec")
     if grid is None or bvals is None or bvecs is None:
         return None
     n = grid.n_volumes
@@ -118,7 +126,7 @@ def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
 
 def _table(
     checker: Checker, file: BidsFile, extension: str
-) -> tuple[BidsFile, NDArray[np.float64] | None]:
+) -> tuple[BidsFile, NDArray[np.floating] | None]:
     """Read a .bval or .bvec file that applies to the image."""
     applicable = checker.dataset.applicable(file, extension)
     if not applicable:
@@ -128,21 +136,27 @@ def _table(
         return file, None
     table = applicable[-1]
     try:
-        return table, np.loadtxt(table.full, ndmin=2, dtype=np.float64)
+        return table, read_rows(table.full)
     except FileNotFoundError:
         checker.fault(table.path, "is a link to a file that is not there",
                       code=ExitCode.INPUT_MISSING)  # fmt: skip
-    except (ValueError, UnicodeDecodeError) as error:
-        checker.fault(table.path, f"is no table of numbers ({error})", "wanted rows of numbers")
+    except OSError as error:
+        checker.fault(table.path, f"cannot be read ({error.strerror})", code=ExitCode.READ_WRITE)
+    except ValueError as error:
+        checker.fault(table.path, str(error), "wanted rows of numbers in UTF-8 text")
     return table, None
+
+
+def _unweighted(bvals: NDArray[np.floating], n_volumes: int) -> bool:
+    return bvals.size == n_volumes and bool((bvals <= B0_MAX).all())
 
 
 def _check_gradients(
     checker: Checker,
     bval_file: BidsFile,
     bvec_file: BidsFile,
-    bvals: NDArray[np.float64],
-    bvecs: NDArray[np.float64],
+    bvals: NDArray[np.floating],
+    bvecs: NDArray[np.floating],
 ) -> None:
     if not np.isfinite(bvals).all() or (bvals < 0).any():
         checker.fault(
@@ -174,9 +188,9 @@ def _check_gradients(
         )  # fmt: skip
 
 
-def _distinct(directions: NDArray[np.float64]) -> int:
+def _distinct(directions: NDArray[np.floating]) -> int:
     """Count directions that differ by more than a degree, v and −v being one."""
-    kept: list[NDArray[np.float64]] = []
+    kept: list[NDArray[np.floating]] = []
     for direction in directions.T:
         if all(abs(float(direction @ other)) < np.cos(np.deg2rad(1.0)) for other in kept):
             kept.append(direction)

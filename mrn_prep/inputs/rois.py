@@ -77,7 +77,7 @@ def find_regions(
                 continue
             if file.suffix in {"mask", "probseg"} and "label" not in file.entities:
                 continue  # a processing mask or a set of tissue classes, no named region
-            checker = Checker(dataset, "its regions are not measured")
+            checker = Checker(dataset, "Its regions are not measured")
             regions = _regions(checker, file)
             checker.grid(file)
             problems += checker.problems
@@ -110,7 +110,7 @@ def _regions(checker: Checker, file: BidsFile) -> tuple[Region, ...]:
         rows = table.astype(object).where(table.notna(), "n/a").to_dict("records")
         return tuple(
             Region(
-                index=int(row["index"]),
+                index=_index(row["index"]),
                 **{
                     key: str(row[key])
                     for key in ("name", "tissue", "side", "level", "reference")
@@ -118,8 +118,15 @@ def _regions(checker: Checker, file: BidsFile) -> tuple[Region, ...]:
                 },
             )
             for row in rows
-            if int(row["index"]) != 0
+            if _index(row["index"]) != 0
         )
     except (ValueError, OSError) as error:
         checker.fault(tables[-1].path, str(error), "wanted the columns index, name, tissue, side")
         return ()
+
+
+def _index(value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        raise ValueError(f"has the index {value!r}, which is no whole number") from None

@@ -125,11 +125,20 @@ def labels(given: Sequence[str], prefix: str) -> list[str]:
     """
     found: list[str] = []
     for item in given:
-        if Path(item).is_file():
-            found += Path(item).read_text(encoding="utf-8-sig").split()
-        else:
-            found.append(item)
-    return [item.removeprefix(prefix) for item in found if item != "participant_id"]
+        found += _labels_in(Path(item)) if Path(item).is_file() else [item]
+    return list(dict.fromkeys(item.removeprefix(prefix) for item in found))
+
+
+def _labels_in(path: Path) -> list[str]:
+    """Return the labels in a file: the first column where it is a table, else all words."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: is no list of labels in UTF-8 text ({error}).") from error
+    headings = {"participant_id", "session_id"}
+    if any(line.split("\t")[0].strip() in headings for line in lines[:1]):
+        return [line.split("\t")[0].strip() for line in lines[1:] if line.strip()]
+    return [word for line in lines for word in line.split()]
 
 
 def _known(wanted: Sequence[str], present: Sequence[str], what: str, prefix: str) -> list[str]:
@@ -148,30 +157,40 @@ def _read_filters(path: str) -> tuple[dict[str, Filter], object | None, list[str
         return {}, None, []
     try:
         content = read_json(Path(path))
-    except FileNotFoundError as error:
-        raise UsageError(f"--bids-filter-file {path}: there is no such file.") from error
+    except OSError as error:
+        raise UsageError(f"--bids-filter-file {path}: cannot be read ({error.strerror}).") from (
+            error
+        )
     except ValueError as error:
         raise UsageError(f"--bids-filter-file {path}: {error}; wanted a JSON object.") from error
     filters: dict[str, Filter] = {}
-    session: object | None = None
+    sessions: list[object] = []
     ignored = []
     for kind, wanted in content.items():
         if not isinstance(wanted, dict):
             raise UsageError(f"--bids-filter-file {path}: {kind} must be an object of entities.")
-        wanted = dict(wanted)
         # A session in any key selects the session, known key or not.
-        session = wanted.pop("session", session)
+        session = wanted.get("session")
+        sessions += session if isinstance(session, list) else [] if session is None else [session]
+        wanted = {name: value for name, value in wanted.items() if name != "session"}
         if kind in FILTER_KEYS:
             filters[kind] = wanted
         else:
             ignored.append(kind)
-    return filters, session, ignored
+    return filters, sessions or None, ignored
 
 
 def _fits(value: str | None, wanted: object) -> bool:
     """Whether an entity fits a filter value: a text, a number, a list of them, or null for none."""
     if isinstance(wanted, list):
         return any(_fits(value, item) for item in wanted)
-    if wanted is None or value is None:
-        return value is None and wanted is None
-    return value == str(wanted) or (value.isdigit() and value.lstrip("0") == str(wanted))
+    if wanted == "Query.ANY":  # as pybids' own filters are written in such a file
+        return value is not None
+    if wanted in (None, "Query.NONE") or value is None:
+        return value is None and wanted in (None, "Query.NONE", "Query.OPTIONAL")
+    if wanted == "Query.OPTIONAL":
+        return True
+    text = str(wanted)
+    if value.isdigit() and text.isdigit():
+        return int(value) == int(text)
+    return text in (value, f"ses-{value}", f"sub-{value}")

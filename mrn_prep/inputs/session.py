@@ -115,6 +115,16 @@ def _session(
         problems += wrong
     regions, wrong = find_regions(derivatives, subject, session)
     problems += wrong + _left(files, label)
+    if derivatives and not regions:
+        names = ", ".join(dataset.name for dataset in derivatives)
+        problems.append(
+            Problem(
+                where=label,
+                what=f"no regions in --derivatives {names}",
+                costs="Nothing is measured there",
+                code=ExitCode.DONE,
+            )
+        )
     inputs = SessionInputs(
         subject=subject,
         session=session,
@@ -154,17 +164,17 @@ def _sites(dataset: Dataset) -> tuple[dict[str, str], list[Problem]]:
         return {}, []
     try:
         table = read_table(path)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return {}, [
             Problem(
                 where="participants.tsv",
-                what=str(error),
+                what=str(error).rstrip("."),
                 costs="Sites are not known",
                 code=ExitCode.DONE,
             )
         ]
     if not {"participant_id", "site"} <= set(table.columns):
         return {}, []
-    known = table.dropna(subset=["site"])
+    known = table.dropna(subset=["participant_id", "site"])
     ids = known["participant_id"].str.removeprefix("sub-")
     return dict(zip(ids, known["site"].astype(str), strict=True)), []

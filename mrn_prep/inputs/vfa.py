@@ -69,10 +69,11 @@ def _one(checker: Checker, series: Sequence[BidsFile], b1: Sequence[AFIInputs]) 
     field_t: float | None = None
     for file in series:
         metadata = checker.metadata(file)
+        if file is series[0]:
+            field_t = checker.field_strength(metadata)
         flip = checker.number(metadata, "FlipAngle", needed_by="VFA")
         tr_s = checker.number(metadata, "RepetitionTimeExcitation", needed_by="VFA")
         te_s = checker.number(metadata, "EchoTime")
-        field_t = checker.number(metadata, "MagneticFieldStrength") or field_t
         if tr_s and te_s and tr_s <= te_s:
             checker.fault(
                 metadata.sidecar,

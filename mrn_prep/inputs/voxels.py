@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.b1 import AFIInputs
 from mrn_prep.inputs.dwi import DWIInputs
+from mrn_prep.inputs.rois import RegionFile
 from mrn_prep.inputs.session import Found, SessionInputs
 from mrn_prep.inputs.vfa import VFAInputs
 from mrn_prep.io.images import array, load
@@ -21,79 +21,128 @@ from mrn_prep.models.b1_afi import afi_looks_swapped
 from mrn_prep.models.mask import limb_mask
 
 Series = AFIInputs | VFAInputs | DWIInputs
+_AT_ONCE = 4
+"""Series held in memory at once, however many processors there are."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Something to read: a series or a region file of a session."""
+
+    session: SessionInputs
+    what: Series | RegionFile
 
 
 def check_voxels(found: Found, n_threads: int = 1) -> Found:
-    """Read all images once; series with unusable voxels are dropped and told."""
-    jobs = [(session, series) for session in found.sessions for series in session.series]
-    with ThreadPoolExecutor(max_workers=max(1, n_threads)) as pool:
-        results = list(pool.map(lambda job: _series_problems(*job), jobs))
-    bad = {id(series) for (_, series), wrong in zip(jobs, results, strict=True) if wrong}
-    problems = [problem for wrong in results for problem in wrong]
-    if not problems:
+    """Read all images once; series and regions with unusable voxels are dropped and told."""
+    jobs = [
+        _Job(session, what)
+        for session in found.sessions
+        for what in (*session.series, *session.regions)
+    ]
+    with ThreadPoolExecutor(max_workers=min(max(1, n_threads), _AT_ONCE)) as pool:
+        results = list(pool.map(_problems, jobs))
+    bad = {id(job.what) for job, wrong in zip(jobs, results, strict=True) if wrong}
+    if not bad:
         return found
-    sessions = tuple(_without(session, bad, problems) for session in found.sessions)
-    return Found(sessions, (*found.problems, *problems))
+    told = {id(session): list[Problem]() for session in found.sessions}
+    for job, wrong in zip(jobs, results, strict=True):
+        told[id(job.session)] += wrong
+    sessions = []
+    for session in found.sessions:
+        told[id(session)] += _uncorrected(session, bad)
+        sessions.append(_without(session, bad, told[id(session)]))
+    problems = [problem for wrong in told.values() for problem in wrong]
+    return Found(tuple(sessions), (*found.problems, *problems))
 
 
-def _without(session: SessionInputs, bad: set[int], problems: Sequence[Problem]) -> SessionInputs:
+def _without(session: SessionInputs, bad: set[int], told: Sequence[Problem]) -> SessionInputs:
     """Return the session without bad series; a bad B1 map leaves T1 uncorrected."""
-    vfa = tuple(
-        replace(v, b1=None) if v.b1 is not None and id(v.b1) in bad else v
-        for v in session.vfa
-        if id(v) not in bad
-    )
-    told = tuple(str(p) for p in problems if session.label in p.costs)
     return replace(
         session,
         b1=tuple(b for b in session.b1 if id(b) not in bad),
-        vfa=vfa,
+        vfa=tuple(
+            replace(v, b1=None) if id(v.b1) in bad else v for v in session.vfa if id(v) not in bad
+        ),
         dwi=tuple(d for d in session.dwi if id(d) not in bad),
-        remarks=session.remarks + told,
+        regions=tuple(r for r in session.regions if id(r) not in bad),
+        remarks=session.remarks + tuple(str(problem) for problem in told),
     )
 
 
-def _series_problems(session: SessionInputs, series: Series) -> list[Problem]:
-    files = (series.file,) if isinstance(series, DWIInputs) else series.files
-    named = {AFIInputs: "B1+", VFAInputs: "T1", DWIInputs: "Diffusion"}[type(series)]
-    costs = f"{named} of {session.label} is left out"
-    problems: list[Problem] = []
-    voxels = []
-    for file in files:
-        where = file[file.rindex(f"sub-{session.subject}/") :]
-        try:
-            data = array(load(file))
-        except (EOFError, zlib.error, gzip.BadGzipFile, ValueError, OSError) as error:
-            # nibabel tells a short file by OSError without errno, the system by one with it
-            code = ExitCode.READ_WRITE if getattr(error, "errno", None) else ExitCode.BAD_DATA
-            problems.append(
-                Problem(
-                    where=where,
-                    what="cannot be read to its end (truncated?)",
-                    wanted="wanted a whole NIfTI image",
-                    costs=costs,
-                    code=code,
-                )
-            )
-            continue
-        problems += [
-            Problem(where=where, what=what, wanted=wanted, costs=costs)
-            for what, wanted in _voxel_faults(data)
-        ]
-        voxels.append(data)
-    if isinstance(series, AFIInputs) and not problems:
+def _uncorrected(session: SessionInputs, bad: set[int]) -> list[Problem]:
+    """Name the T1 series that lose their B1+."""
+    return [
+        Problem(
+            where=vfa.sources[0].rpartition("/")[2],
+            what="its B1+ images cannot be used",
+            costs="T1 is flagged no-b1",
+            code=ExitCode.DONE,
+        )
+        for vfa in session.vfa
+        if id(vfa) not in bad and id(vfa.b1) in bad
+    ]
+
+
+def _problems(job: _Job) -> list[Problem]:
+    what, label = job.what, job.session.label
+    if isinstance(what, RegionFile):
+        return _read(what.file, "Its regions are not measured", finite=False)[1]
+    files = (what.file,) if isinstance(what, DWIInputs) else what.files
+    named = {AFIInputs: "B1+", VFAInputs: "T1", DWIInputs: "Diffusion"}[type(what)]
+    costs = f"{named} of {label} is left out"
+    read = [_read(file, costs) for file in files]
+    problems = [problem for _, wrong in read for problem in wrong]
+    voxels = [data for data, _ in read if data is not None]
+    if isinstance(what, AFIInputs) and not problems:
         pair = np.stack(voxels, axis=-1)
         if afi_looks_swapped(pair, limb_mask(pair.mean(axis=-1))):
             problems.append(
                 Problem(
-                    where=session.label,
-                    what="the AFI image of the shorter TR is darker than that of the longer",
+                    where=_short(what.files[0]),
+                    what="is darker than the image of the longer TR",
                     wanted="the pair looks swapped: wanted acq-tr1 to be the image acquired "
                     "before the shorter TR",
                     costs=costs,
                 )
             )
     return problems
+
+
+def _read(
+    file: str, costs: str, *, finite: bool = True
+) -> tuple[NDArray[np.float32] | None, list[Problem]]:
+    """Return the voxels of a file (None where they cannot be read) and what is wrong."""
+    where, code = _short(file), ExitCode.BAD_DATA
+    data: NDArray[np.float32] | None = None
+    try:
+        data = array(load(file))
+        faults = _voxel_faults(data) if finite else []
+    except (EOFError, ValueError, TypeError, ImageFileError, OSError) as error:
+        # nibabel tells a short file by OSError without errno, the system by one with it
+        if isinstance(error, OSError) and error.errno:
+            faults, code = [(f"cannot be read ({error.strerror})", "")], ExitCode.READ_WRITE
+        else:
+            faults = [("cannot be read to its end (truncated?)", "wanted a whole NIfTI image")]
+    except Exception as error:
+        # zlib and other decompressors have errors of their own, without a common base
+        what = f"cannot be decompressed ({type(error).__name__}: {error})"
+        faults = [(what, "wanted a whole NIfTI image")]
+    return data, [
+        Problem(where=where, what=what, wanted=wanted, costs=costs, code=code)
+        for what, wanted in faults
+    ]
+
+
+def _short(file: str) -> str:
+    """Return a path from the participant's folder on.
+
+    >>> _short("/data/sub-group/sub-01/anat/sub-01_T2w.nii")
+    'sub-01/anat/sub-01_T2w.nii'
+    """
+    folder, _, name = file.rpartition("/")
+    at = folder.rfind("/sub-")
+    return file[at + 1 :] if at >= 0 else name
 
 
 def _voxel_faults(data: NDArray[np.float32]) -> list[tuple[str, str]]:

@@ -8,11 +8,13 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, traits
 
 from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, load_series
-from mrn_prep.io.images import array, load, voxel_mm
+from mrn_prep.io.images import array, load, same_grid, voxel_mm
+from mrn_prep.models.b1_afi import afi_signal
 from mrn_prep.models.b1_map import map_b1_afi
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.noise import sigma_from_background
 from mrn_prep.models.quality import series_quality
+from mrn_prep.models.regrid import average_in_voxels
 from mrn_prep.models.resample import resample
 from mrn_prep.models.t1_vfa import fit_vfa
 
@@ -25,6 +27,7 @@ class _MapB1AFIInputSpec(BaseInterfaceInputSpec):
     tr1_s = traits.Float(mandatory=True, desc="shorter repetition time (s)")
     tr2_s = traits.Float(mandatory=True, desc="longer repetition time (s)")
     t1 = File(exists=True, desc="T1 (s) on any grid, for the exact inversion")
+    m0 = File(exists=True, requires=["t1"], desc="equilibrium signal on the grid of T1")
     smoothing_mm = traits.Float(10.0, usedefault=True, desc="FWHM of smoothing (mm)")
     extrapolate_mm = traits.Float(5.0, usedefault=True, desc="reach of extrapolation (mm)")
 
@@ -43,10 +46,7 @@ class MapB1AFI(MapInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
-        t1_s = None
-        if self.inputs.t1:
-            t1 = load(self.inputs.t1)
-            t1_s = resample(array(t1), t1.affine, like.affine, like.shape[:3])
+        t1_s = self._t1_in_voxels(like) if self.inputs.t1 else None
         result = map_b1_afi(
             signal,
             np.deg2rad(self.inputs.flip_deg),
@@ -69,6 +69,23 @@ class MapB1AFI(MapInterface):
             references=["doi:10.1002/mrm.21120"],
         )
         return runtime
+
+    def _t1_in_voxels(self, like: Any) -> Any:
+        """Return the T1 that a voxel of the pair acts with.
+
+        Its first-order error goes with R1, each tissue counting by its signal.
+        """
+        t1, m0 = load(self.inputs.t1), load(self.inputs.m0)
+        same_grid(t1, m0)
+        flip_rad = np.deg2rad(self.inputs.flip_deg)
+        weight = afi_signal(array(m0), array(t1), flip_rad, self.inputs.tr1_s, self.inputs.tr2_s)[
+            ..., 0
+        ]
+        total, rate = (
+            average_in_voxels(values, t1.affine, like.affine, like.shape[:3])
+            for values in (weight, weight / array(t1))
+        )
+        return total / rate
 
 
 class _FitVFAInputSpec(BaseInterfaceInputSpec):

@@ -65,13 +65,14 @@ class Metadata:
     origin
         Key to the name of the sidecar it came from.
     faults
-        What was wrong with sidecars that could not be read, one sentence each.
+        Sidecars that could not be used: path, what is wrong, and whether it is missing
+        (a link to nowhere) rather than wrong.
     """
 
     values: Mapping[str, object]
     sidecar: str
     origin: Mapping[str, str]
-    faults: tuple[tuple[str, str], ...] = ()
+    faults: tuple[tuple[str, str, bool], ...] = ()
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -100,7 +101,9 @@ class Dataset:
     root: Path
     name: str = "raw"
     _listings: dict[str, tuple[BidsFile, ...]] = field(default_factory=dict, repr=False)
-    _contents: dict[str, dict[str, object] | str] = field(default_factory=dict, repr=False)
+    _contents: dict[str, dict[str, object] | tuple[str, bool]] = field(
+        default_factory=dict, repr=False
+    )
 
     @cached_property
     def description(self) -> dict[str, object]:
@@ -132,12 +135,12 @@ class Dataset:
         """Merge the sidecars that apply to a file (BIDS inheritance)."""
         values: dict[str, object] = {}
         origin: dict[str, str] = {}
-        faults: list[tuple[str, str]] = []
+        faults: list[tuple[str, str, bool]] = []
         sidecar = PurePosixPath(file.sibling(".json")).name
         for candidate in self.applicable(file, ".json"):
             content = self._read(candidate)
-            if isinstance(content, str):
-                faults.append((candidate.path, content))
+            if isinstance(content, tuple):
+                faults.append((candidate.path, *content))
                 continue
             values.update(content)
             origin.update(dict.fromkeys(content, candidate.name))
@@ -181,14 +184,16 @@ class Dataset:
             )
         return self._listings[folder]
 
-    def _read(self, sidecar: BidsFile) -> dict[str, object] | str:
+    def _read(self, sidecar: BidsFile) -> dict[str, object] | tuple[str, bool]:
         if sidecar.path not in self._contents:
             try:
                 self._contents[sidecar.path] = read_json(sidecar.full)
-            except (ValueError, OSError) as error:
-                self._contents[sidecar.path] = (
-                    str(error) if isinstance(error, ValueError) else "cannot be read"
-                )
+            except ValueError as error:
+                self._contents[sidecar.path] = str(error), False
+            except FileNotFoundError:
+                self._contents[sidecar.path] = "is a link to a file that is not there", True
+            except OSError as error:
+                self._contents[sidecar.path] = f"cannot be read ({error.strerror})", False
         return self._contents[sidecar.path]
 
 

@@ -17,6 +17,31 @@ from mrn_prep.io.atomic import write_text
 Float = NDArray[np.floating]
 
 
+def read_rows(path: str | Path) -> Float:
+    """Read a table of numbers (``.bval``, ``.bvec``), shape (rows, columns).
+
+    Raises
+    ------
+    ValueError
+        If it is not UTF-8 text, empty, not all numbers, or its rows differ in length; the
+        message says which.
+    """
+    try:
+        lines = Path(path).read_bytes().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 text (byte {error.start})") from error
+    words = [line.split() for line in lines if line.strip()]
+    if not words:
+        raise ValueError("is empty")
+    lengths = [len(row) for row in words]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"has rows of different lengths ({', '.join(map(str, lengths))})")
+    try:
+        return np.array([[float(word) for word in row] for row in words])
+    except ValueError as error:
+        raise ValueError(f"holds what is no number ({error})") from error
+
+
 def read_gradients(
     bval_file: str | Path, bvec_file: str | Path, affine: Float
 ) -> tuple[Float, Float]:
@@ -35,8 +60,8 @@ def read_gradients(
     bvecs : array, shape (n, 3)
         Unit vectors; zero where the file has zeros.
     """
-    b_s_mm2 = np.loadtxt(bval_file, ndmin=1).ravel()
-    bvecs = np.loadtxt(bvec_file, ndmin=2).T.copy()
+    b_s_mm2 = read_rows(bval_file).ravel()
+    bvecs = read_rows(bvec_file).T.copy()
     length = np.linalg.norm(bvecs, axis=1, keepdims=True)
     bvecs = np.divide(bvecs, length, out=np.zeros_like(bvecs), where=length > 0)
     return b_s_mm2, _fsl_flip(bvecs, affine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import zlib
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ import nibabel as nb
 import numpy as np
 
 _HEADER_BYTES = 348
+# What git-annex and git-lfs leave in place of a file that was not fetched.
+_POINTERS = (b"/annex/objects/", b"version https://git-lfs")
+_POINTER_BYTES = 1000
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,16 @@ def read_grid(path: Path) -> Grid:
     Raises
     ------
     FileNotFoundError
-        If the file, or what a link points to, is not there.
+        If the file, or what a link or git-annex pointer stands for, is not there.
     ValueError
-        If it is empty, truncated within the header or no NIfTI image.
+        If it is empty, truncated (within the header, where it is compressed), of a
+        type that cannot be used, or no NIfTI image.
     """
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise ValueError("is empty")
+    if size < _POINTER_BYTES and path.read_bytes().startswith(_POINTERS):
+        raise FileNotFoundError(errno.ENOENT, "not fetched", str(path))
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as stream:
@@ -77,6 +85,11 @@ def read_grid(path: Path) -> Grid:
             header = nb.load(path).header
     except (nb.spatialimages.HeaderDataError, nb.filebasedimages.ImageFileError) as error:
         raise ValueError(f"is no NIfTI image ({error})") from error
+    if header.get_data_dtype().kind not in "iuf":
+        raise ValueError(f"holds {header.get_data_dtype()} voxels; only real numbers can be used")
+    if min(header.get_data_shape(), default=0) < 1:
+        raise ValueError(f"has the shape {header.get_data_shape()}")
+    _check_length(path, header, size)
     affine = header.get_best_affine()
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise ValueError("has an affine that maps to no volume")
@@ -84,3 +97,13 @@ def read_grid(path: Path) -> Grid:
         shape=tuple(int(n) for n in header.get_data_shape()),
         affine=tuple(float(v) for v in affine.ravel()),
     )
+
+
+def _check_length(path: Path, header: nb.Nifti1Header, size: int) -> None:
+    """Raise ValueError if an uncompressed file is shorter than its header says."""
+    if path.suffix != ".nii":
+        return
+    voxels = int(np.prod(header.get_data_shape(), dtype=np.int64))
+    needed = int(header.get_data_offset()) + voxels * header.get_data_dtype().itemsize
+    if size < needed:
+        raise ValueError(f"is truncated ({size} of {needed} bytes)")

@@ -32,6 +32,8 @@ HALF_SPHERE_IMBALANCE = 0.25
 
 _MARGIN_MM = 20.0  # of the images kept around the mask: the largest motion that can be met
 _CONVERGED_MM = 0.1
+# blur relative to the finest, every so many voxels, iterations, eddy terms at most
+_PLAN = ((2.0, 2, 4, N_LINEAR), (1.0, 2, 5, N_LINEAR), (1.0, 1, 3, N_QUADRATIC))
 _FEWEST_TO_CHOOSE = 12  # weighted volumes that `least_motion` wants for its 9 unknowns
 
 
@@ -169,10 +171,6 @@ class _State:
         return matrix
 
 
-def PLAN(self):
-    return [(2.0, 2, 6, min(self.n_eddy, N_LINEAR)), (1.0, 1, 6, self.n_eddy)]
-
-
 class _Estimation:
     """Registration of the usable volumes, within a box around the mask."""
 
@@ -219,14 +217,15 @@ class _Estimation:
         state = self._between_anchors(state)
         others = np.flatnonzero(np.arange(len(self.b)) != self.reference)
         last = np.zeros(len(self.b))
-        plan = PLAN(self)
-        for blur, stride, iterations, n_eddy in plan:
+        for blur, stride, iterations, n_eddy in _PLAN:
             self._smooth(blur * self.fine_mm)
             every = self._every(stride)
-            for iteration in range(iterations):
-                if (blur, stride, iterations, n_eddy) == plan[-1] and iteration == iterations - 2:
-                    state = self._choose(state)
-                state, last = self._iterate(state, others, every, n_eddy)
+            for _ in range(iterations):
+                state, last = self._iterate(state, others, every, min(n_eddy, self.n_eddy))
+        # the choice changes nothing that images show; two rounds settle second-order effects
+        state = self._choose(state)
+        for _ in range(2):
+            state, last = self._iterate(state, others, every, self.n_eddy)
         return self._choose(state), last
 
     def _smooth(self, sigma_mm: float) -> None:
@@ -376,9 +375,7 @@ def _result(
     rigid, eddy = np.full((n, 4, 4), np.nan), np.full((n, n_eddy), np.nan)
     displacement, framewise, gain, outside = np.full((4, n), np.nan)
     rigid[used], eddy[used], gain[used] = state.rigid, state.eddy[:, :n_eddy], state.gain
-    displacement[used] = motion.mean_displacement_mm(
-        rigid[used], np.eye(4), estimate.points_mm
-    )
+    displacement[used] = motion.mean_displacement_mm(rigid[used], np.eye(4), estimate.points_mm)
     before = rigid[used[np.maximum(np.arange(len(used)) - 1, 0)]]
     framewise[used] = motion.mean_displacement_mm(rigid[used], before, estimate.points_mm)
     rotated = g.copy()

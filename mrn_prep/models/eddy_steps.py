@@ -156,7 +156,7 @@ def without_tensor_part(values: Float, design: Float) -> Float:
     array, shape (n, ...)
     """
     flat = values.reshape(len(values), -1)
-    rest: Float = (flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0])
+    rest: Float = flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0]
     return rest.reshape(values.shape)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from mrn_prep.models._leading import eigenvalues, leading_vectors, tridiagonalise
+
 Float = NDArray[np.floating]
 Int = NDArray[np.intp]
 Bool = NDArray[np.bool_]
@@ -190,7 +192,7 @@ def retained_noise(
 
     >>> s = np.ones((5, 5, 5, 1)) * np.array([3.0, 4.0, 0.0, 0.0, 0.0])
     >>> left = retained_noise(s, np.ones((5, 5, 5)), np.zeros((5, 5, 5)))
-    >>> np.abs(left.basis[left.patch[2, 2, 2], 0]).round(3).tolist()
+    >>> np.abs(left.basis[left.patch[2, 2, 2], 0]).astype(float).round(3).tolist()
     [0.6, 0.8, 0.0, 0.0, 0.0]
     """
     volumes = np.ascontiguousarray(denoised, dtype=np.float32)
@@ -292,6 +294,23 @@ def _gather(volumes, usable, corner, size, data, where):  # type: ignore[no-unty
 
 
 @njit(cache=True, error_model="numpy")
+def _gram(data, m):  # type: ignore[no-untyped-def]
+    """Products of the columns of the first m rows."""
+    n = data.shape[1]
+    gram = np.zeros((n, n))
+    data[m : m + 3] = 0  # `data` has three spare rows: four at a time is twice as fast
+    for k in range(0, m, 4):
+        r0, r1, r2, r3 = data[k], data[k + 1], data[k + 2], data[k + 3]
+        for i in range(n):
+            for j in range(i + 1):
+                gram[i, j] += r0[i] * r0[j] + r1[i] * r1[j] + r2[i] * r2[j] + r3[i] * r3[j]
+    for i in range(n):
+        for j in range(i):
+            gram[j, i] = gram[i, j]
+    return gram
+
+
+@njit(cache=True, error_model="numpy")
 def _count_components(values, m, n):  # type: ignore[no-untyped-def]
     """Return p and sigma² from descending eigenvalues, by the range of pure noise."""
     r, q = min(m, n), max(m, n)
@@ -311,27 +330,31 @@ def _denoise_columns(volumes, usable, xs, ys, zs, size, total, sums):  # type: i
     n = volumes.shape[3]
     n_patch = size[0] * size[1] * size[2]
     for column in prange(xs.size):
-        buffer = np.empty((n_patch, n))
+        buffer = np.empty((n_patch + 3, n))
         where = np.empty((n_patch, 3), np.int64)
+        reflectors, diagonal, beside = np.empty((n, n)), np.empty(n), np.empty(n)
+        projected = np.empty(n)
         for z in zs:
             m = _gather(volumes, usable, (xs[column], ys[column], z), size, buffer, where)
             if m < _MIN_VOXELS:
                 continue
-            data = buffer[:m]
-            values, vectors = np.linalg.eigh(data.T @ data)
-            p, variance = _count_components(values[::-1], m, n)
-            axes = np.ascontiguousarray(vectors[:, n - p :])
-            scores = data @ axes
-            projected = scores @ axes.T
+            tridiagonalise(_gram(buffer, m), reflectors, diagonal, beside)
+            values = eigenvalues(diagonal, beside)
+            p, variance = _count_components(values, m, n)
+            axes = leading_vectors(values, p, diagonal, beside, reflectors)
             weight = m / p**2
             for k in range(m):
-                leverage = 0.0
-                for i in range(p):
-                    if values[n - p + i] > 0:
-                        leverage += scores[k, i] ** 2 / values[n - p + i]
                 voxel = (where[k, 0], where[k, 1], where[k, 2])
-                for i in range(n):
-                    total[voxel][i] += weight * projected[k, i]
+                leverage = 0.0
+                projected[:] = 0
+                for i in range(p):
+                    score = np.sum(buffer[k] * axes[i])
+                    if values[i] > 0:
+                        leverage += score**2 / values[i]
+                    for j in range(n):
+                        projected[j] += score * axes[i, j]
+                for j in range(n):
+                    total[voxel][j] += weight * projected[j]
                 sums[voxel][0] += weight
                 sums[voxel][1] += weight * variance
                 sums[voxel][2] += weight * p
@@ -345,8 +368,9 @@ def _bases(volumes, usable, corners, size, kept, fraction, stored):  # type: ign
     bases = np.zeros((corners.shape[0], stored, n), np.float32)
     too_many = np.zeros(corners.shape[0], np.bool_)
     for k in prange(corners.shape[0]):
-        data = np.empty((size[0] * size[1] * size[2], n))
+        data = np.empty((size[0] * size[1] * size[2] + 3, n))
         where = np.empty((data.shape[0], 3), np.int64)
+        reflectors, diagonal, beside = np.empty((n, n)), np.empty(n), np.empty(n)
         corner = (corners[k, 0], corners[k, 1], corners[k, 2])
         m = _gather(volumes, usable, corner, size, data, where)
         if m == 0:
@@ -359,8 +383,11 @@ def _bases(volumes, usable, corners, size, kept, fraction, stored):  # type: ign
         if p > _MAX_STORED:
             too_many[k] = True
             continue
-        _, vectors = np.linalg.eigh(data[:m].T @ data[:m])
-        for i in range(min(stored, int(np.ceil(p)))):
+        tridiagonalise(_gram(data, m), reflectors, diagonal, beside)
+        values = eigenvalues(diagonal, beside)
+        count = min(stored, int(np.ceil(p)))
+        axes = leading_vectors(values, count, diagonal, beside, reflectors)
+        for i in range(count):
             share = min(1.0, p - i)
-            bases[k, i] = np.sqrt(max(share**2 - f, 0.0)) * vectors[:, n - 1 - i]
+            bases[k, i] = np.sqrt(max(share**2 - f, 0.0)) * axes[i]
     return bases, too_many

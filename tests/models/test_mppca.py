@@ -1,0 +1,145 @@
+import numba
+import numpy as np
+import pytest
+
+from mrn_prep.models._leading import eigenvalues, leading_vectors, tridiagonalise
+from mrn_prep.models.mppca import denoise_mppca, retained_noise
+
+DECAYS = np.exp(-np.outer([0.5, 1.5], np.linspace(0, 1, 20)))
+
+
+def two_tissues(shape=(16, 14, 10)):
+    tissue = (np.arange(shape[0]) < shape[0] // 2).astype(int)
+    return 40 * np.broadcast_to(DECAYS[tissue][:, None, None], (*shape, DECAYS.shape[1]))
+
+
+def noisy(truth, sigma=1.0, seed=0):
+    return truth + sigma * np.random.default_rng(seed).normal(size=truth.shape)
+
+
+def eigen(matrix, p):
+    n = len(matrix)
+    reflectors, diagonal, beside = np.empty((n, n)), np.empty(n), np.empty(n)
+    tridiagonalise(matrix.copy(), reflectors, diagonal, beside)
+    values = eigenvalues(diagonal, beside)
+    return values, leading_vectors(values, p, diagonal, beside, reflectors)
+
+
+@pytest.mark.parametrize(("n", "p"), [(5, 2), (36, 6), (150, 20)])
+def test_eigenvectors_are_those_of_lapack(n, p):
+    x = np.random.default_rng(n).normal(size=(200, n)) + 5
+    values, vectors = eigen(x.T @ x, p)
+    expected, theirs = np.linalg.eigh(x.T @ x)
+    np.testing.assert_allclose(values, expected[::-1], rtol=1e-10)
+    projector = theirs[:, -p:] @ theirs[:, -p:].T
+    np.testing.assert_allclose(vectors.T @ vectors, projector, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.eye(8), np.ones((8, 8)), np.diag([3.0, 3, 3, 1, 1, 0, 0, 0])]
+)
+def test_equal_eigenvalues_still_give_orthonormal_eigenvectors(matrix):
+    values, vectors = eigen(matrix, 3)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix)[::-1], atol=1e-12)
+    np.testing.assert_allclose(vectors @ vectors.T, np.eye(3), atol=1e-10)
+    np.testing.assert_allclose(matrix @ vectors.T, vectors.T * values[:3], atol=1e-10)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0])
+def test_noise_level_and_number_of_components_are_found(sigma):
+    result = denoise_mppca(noisy(two_tissues(), sigma))
+    assert abs(np.median(result.sigma) / sigma - 1) < 0.01
+    np.testing.assert_allclose(result.n_components[:3], 1, atol=0.3)
+    assert abs(result.n_components[7:9].mean() - 2) < 0.3
+
+
+def test_denoising_leaves_what_the_theory_says():
+    truth = two_tissues()
+    error = (denoise_mppca(noisy(truth)).denoised - truth)[:5]
+    assert error.var() == pytest.approx(1 / 20, rel=0.15)  # one direction of twenty
+
+
+def test_noise_fraction_is_the_variance_left_outside_the_signal():
+    truth = np.broadcast_to(40 * DECAYS[0], (24, 24, 20, 20))
+    result = denoise_mppca(noisy(truth))
+    signal = DECAYS[0] / np.linalg.norm(DECAYS[0])
+    error = result.denoised - truth
+    outside = error - (error @ signal)[..., None] * signal
+    assert (outside**2).sum(-1).mean() / 19 == pytest.approx(result.noise_fraction.mean(), rel=0.15)
+
+
+def test_retained_directions_are_those_of_the_signal():
+    result = denoise_mppca(noisy(two_tissues()))
+    left = retained_noise(result.denoised, result.n_components, result.noise_fraction)
+    at_edge = left.basis[left.patch[8, 7, 5]].astype(float)
+    span = np.linalg.qr(DECAYS.T)[0]
+    outside = at_edge - at_edge @ span @ span.T
+    assert np.linalg.norm(outside) < 0.12 * np.linalg.norm(at_edge)
+    assert np.linalg.norm(at_edge, axis=1)[:2].min() > 0.8
+
+
+def test_noise_free_series_comes_back():
+    result = denoise_mppca(two_tissues())
+    np.testing.assert_allclose(result.denoised, two_tissues(), rtol=1e-5)
+    assert result.sigma.max() < 1e-4
+
+
+def test_outside_the_mask_the_input_stays():
+    data = noisy(two_tissues())
+    mask = np.zeros(data.shape[:3], bool)
+    mask[3:12, 2:12, 1:9] = True
+    data[0, 0, 0] = np.nan
+    result = denoise_mppca(data, mask)
+    np.testing.assert_array_equal(result.denoised[~mask], data[~mask].astype(np.float32))
+    for values in (result.sigma, result.n_components, result.noise_fraction):
+        np.testing.assert_array_equal(np.isfinite(values), mask)
+
+
+def test_lonely_voxel_in_the_mask_is_finite_and_keeps_its_noise():
+    data = noisy(two_tissues())
+    mask = np.zeros(data.shape[:3], bool)
+    mask[:8] = True
+    mask[14, 7, 5] = True
+    result = denoise_mppca(data, mask)
+    assert np.isfinite(result.denoised[mask]).all() and np.isfinite(result.sigma[mask]).all()
+    assert result.n_components[14, 7, 5] == 20 and result.noise_fraction[14, 7, 5] == 1
+
+
+def test_many_components_count_as_unreduced_noise():
+    data = noisy(two_tissues())
+    left = retained_noise(data, np.full(data.shape[:3], 15.0), np.full(data.shape[:3], 0.2))
+    assert (left.fraction == 1).all() and (left.basis == 0).all()
+
+
+def test_result_does_not_depend_on_the_number_of_threads():
+    data = noisy(two_tissues())
+    threads = numba.get_num_threads()
+    many = denoise_mppca(data)
+    try:
+        numba.set_num_threads(1)
+        one = denoise_mppca(data)
+    finally:
+        numba.set_num_threads(threads)
+    np.testing.assert_array_equal(one.denoised, many.denoised)
+
+
+@pytest.mark.parametrize("shape", [(16, 14, 1, 20), (7, 7, 3, 60), (3, 3, 3, 40), (9, 5, 6, 5)])
+def test_any_grid_is_covered(shape):
+    truth = np.broadcast_to(30.0, shape)
+    result = denoise_mppca(noisy(truth))
+    assert np.isfinite(result.denoised).all() and np.isfinite(result.sigma).all()
+    assert np.std(result.denoised - truth) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "wanted"),
+    [
+        ((6, 6, 6, 4), {}, "5 volumes"),
+        ((6, 6, 60), {}, "5 volumes"),
+        ((6, 6, 6, 10), {"stride": 6}, "gaps"),
+        ((6, 6, 6, 10), {"mask": np.ones((6, 6, 5), bool)}, "differ"),
+    ],
+)
+def test_what_cannot_be_denoised_is_refused(shape, options, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        denoise_mppca(np.ones(shape), **options)
