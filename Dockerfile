@@ -32,7 +32,7 @@ COPY --from=build /opt/mrn_prep /opt/mrn_prep
 # that cannot make them, and the label below cannot disagree with the program.
 ARG VERSION=0.1.0
 RUN ln -s /opt/mrn_prep/bin/mrn_prep /opt/mrn_prep/bin/mrn_prep-phantom /usr/local/bin/ \
- && mkdir /data /out /work \
+ && mkdir /data /out && mkdir -m 1777 /work \
  && test "$(mrn_prep --version)" = "mrn_prep ${VERSION}"
 
 ENV LANG=C.UTF-8 \

@@ -56,7 +56,7 @@ def init_dwi_wf(
         denoise = pe.Node(Denoise(in_file=dwi.file), name="denoise", **resources)
         wf.connect([
             (mask, denoise, same("mask")),
-            (denoise, fit, same("sigma", "noise_fraction")),
+            (denoise, fit, same("sigma", "n_components", "noise_fraction")),
             (denoise, outputs, same("sigma")),
             (denoise, facts, [("facts", "denoising")]),
         ])  # fmt: skip

@@ -89,7 +89,7 @@ def _session_lines(
     for series in session.series:
         made = outputs(series, options)
         shown = made if verbose else [n for n in made if not re.search("desc-(se|status)_", n)]
-        companions = "" if verbose or len(shown) == len(made) else "; desc-se and desc-status each"
+        companions = "; desc-se and desc-status of the maps" if len(shown) < len(made) else ""
         yield f"  {_describe(series)}"
         yield _listed("from", _short(_names(series), prefix))
         yield _listed("to", _short((name.rpartition("/")[2] for name in shown), prefix), companions)
@@ -157,7 +157,10 @@ def _notes(problems: Iterable[Problem]) -> Iterator[str]:
 
 def _totals(invocation: Invocation, sessions: Sequence[SessionInputs]) -> str:
     every = [series for session in sessions for series in session.series]
-    n_files = sum(len(outputs(series, invocation.options)) for series in every)
+    # how many there are depends on the kind of series only, and making names takes time
+    one_of_each = {type(series): series for series in every}
+    n_each = {kind: len(outputs(one, invocation.options)) for kind, one in one_of_each.items()}
+    n_files = sum(n_each[type(series)] for series in every)
     memory = max([0.0, *map(_memory_gb, every)])
     limits, run = available(), invocation.run
     allowed = (run.mem_mb or limits.memory_mb) / 1024

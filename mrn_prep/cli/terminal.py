@@ -129,7 +129,9 @@ class Progress:
         else:
             self._done += 1
             began = self._running.pop(name, None)
-            took = f"{time.monotonic() - began:.1f} s" if began else "done before"
+            # nipype announces neither what is cached nor what it runs itself
+            unannounced = "at once" if node.run_without_submitting else "done before"
+            took = f"{time.monotonic() - began:.1f} s" if began else unannounced
             mark = "" if status == "end" else "FAILED  "
             self._terminal.say(
                 f"[{self._done:3d}/{self._n_nodes}] {clock(self._terminal.elapsed):>7}  "

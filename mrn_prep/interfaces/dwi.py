@@ -11,7 +11,7 @@ from mrn_prep.inputs.dwi import B0_MAX
 from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
 from mrn_prep.io.gradients import read_gradients, to_scanner_axes
 from mrn_prep.io.images import array, load, same_grid
-from mrn_prep.models.dti import fit_dti, select_tensor_volumes
+from mrn_prep.models.dti_map import Denoised, map_dti
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.mppca import denoise_mppca
 from mrn_prep.models.noise import sigma_from_background
@@ -55,7 +55,8 @@ class _DenoiseInputSpec(BaseInterfaceInputSpec):
 class _DenoiseOutputSpec(FactsOutputSpec):
     out_file = File(exists=True, desc="denoised series")
     sigma = File(exists=True, desc="noise of the input")
-    noise_fraction = File(exists=True, desc="variance of the noise left, over sigma squared")
+    n_components = File(exists=True, desc="signal components kept")
+    noise_fraction = File(exists=True, desc="variance of the noise left beside them")
 
 
 class Denoise(MapInterface):
@@ -74,6 +75,7 @@ class Denoise(MapInterface):
             image,
             out_file=result.denoised,
             sigma=result.sigma,
+            n_components=result.n_components,
             noise_fraction=result.noise_fraction,
         )
         self.tell(
@@ -87,8 +89,9 @@ class Denoise(MapInterface):
 class _FitDTIInputSpec(SeriesInputSpec):
     mask = File(exists=True, mandatory=True, desc="voxels to fit")
     raw_file = File(exists=True, mandatory=True, desc="series as acquired, for its noise")
-    sigma = File(exists=True, desc="noise of the raw series")
-    noise_fraction = File(exists=True, desc="variance of the noise that denoising left")
+    sigma = File(exists=True, desc="noise of the raw series, from denoising")
+    n_components = File(exists=True, requires=["sigma"], desc="components that denoising kept")
+    noise_fraction = File(exists=True, requires=["sigma"], desc="noise left beside them")
     low_b = traits.Bool(False, usedefault=True, desc="keep 5 < b < 200 s/mm2")
 
 
@@ -118,13 +121,9 @@ class FitDTI(MapInterface):
         same_grid(image, mask)
         inside = array(mask) > 0
         b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
-        # What motion took out of the field of view is left out of that voxel's fit.
-        series = np.nan_to_num(array(image), nan=0.0)
-        whole = series[inside].any(axis=0)
-        used = whole & select_tensor_volumes(b_s_mm2, bvecs, self.inputs.low_b)
         raw = array(load(self.inputs.raw_file))
-        sigma = self._noise(raw, inside)
-        fit = fit_dti(series[..., used], b_s_mm2[used], bvecs[used], inside, sigma)
+        noise, sigma = self._noise(raw, inside)
+        fit, used = map_dti(array(image), b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b)
         self.write(
             runtime, image,
             fa=fit.fa, md=fit.md_mm2_s, ad=fit.ad_mm2_s, rd=fit.rd_mm2_s, s0=fit.s0,
@@ -134,8 +133,7 @@ class FitDTI(MapInterface):
         )  # fmt: skip
         weighted = b_s_mm2 > B0_MAX
         n_directions = int((used & weighted).sum())
-        typical = float(np.nanmedian(sigma[inside])) if sigma is not None else np.nan
-        quality = series_quality(raw[..., ~weighted], inside, typical, fit.status)
+        quality = series_quality(raw[..., ~weighted], inside, sigma, fit.status)
         quality |= {
             "n_volumes": float(b_s_mm2.size),
             "n_b0": float((~weighted).sum()),
@@ -152,12 +150,14 @@ class FitDTI(MapInterface):
         )
         return runtime
 
-    def _noise(self, raw: Any, inside: Any) -> Any:
-        """Return the standard deviation of the noise in each voxel, or None if unknown."""
+    def _noise(self, raw: Any, inside: Any) -> tuple[Any, float]:
+        """Return the noise as the fit takes it, and its typical standard deviation."""
         if self.inputs.sigma:
-            return array(load(self.inputs.sigma))
+            maps = (self.inputs.sigma, self.inputs.n_components, self.inputs.noise_fraction)
+            denoised = Denoised(*(array(load(file)) for file in maps))
+            return denoised, float(np.nanmedian(denoised.sigma[inside]))
         sigma = sigma_from_background(raw, inside)
-        return np.full(inside.shape, sigma) if np.isfinite(sigma) else None
+        return (np.full(inside.shape, sigma) if np.isfinite(sigma) else None), sigma
 
 
 class _MergeFactsInputSpec(BaseInterfaceInputSpec):

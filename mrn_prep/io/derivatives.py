@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from mrn_prep import __version__, bids_templates
 from mrn_prep.io.atomic import write_json, write_text
+from mrn_prep.io.citations import citation_files
+from mrn_prep.io.dataset import read_json
 from mrn_prep.io.images import save_like
 from mrn_prep.io.names import build
 from mrn_prep.models.status import legend
 from mrn_prep.outputs import FileSpec, MapSpec
 
-BIDS_VERSION = "1.10.0"
+BIDS_VERSION = "1.11.1"
 _DERIVATIVE = Path(bids_templates.__file__).with_name("derivative")
 
 
@@ -99,30 +101,52 @@ def write_dataset_files(
     """Write what the data set has once: description, .bidsignore, CITATION, README.
 
     Existing files with the same content are left alone, so that several runs may
-    write into one folder.
+    write into one folder. Links that an earlier run made to other data sets stay,
+    because its maps name them as sources.
     """
     out_dir = Path(out_dir)
-    links = {"raw": raw, **derivatives}
-    description = json.loads((_DERIVATIVE / "dataset_description.json").read_text())
+    path = out_dir / "dataset_description.json"
+    links = _earlier_links(path) | {
+        name: _relative(target, out_dir) for name, target in {"raw": raw, **derivatives}.items()
+    }
+    description = json.loads((_DERIVATIVE / path.name).read_text(encoding="utf-8"))
     description["BIDSVersion"] = BIDS_VERSION
     description["GeneratedBy"][0]["Version"] = __version__
     if code:
         description["GeneratedBy"][0]["Container"] = {"Tag": code}
-    description["SourceDatasets"] = [{"URL": f"bids:{name}:"} for name in links]
-    description["DatasetLinks"] = {name: _relative(path, out_dir) for name, path in links.items()}
-    _keep_or_write(out_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
-    for source in sorted(_DERIVATIVE.iterdir()):
-        if source.name == "dataset_description.json":
-            continue
-        name = (
-            source.name.replace("dot.", ".", 1) if source.name.startswith("dot.") else source.name
-        )
-        text = source.read_text(encoding="utf-8").replace("{version}", __version__)
+    description["SourceDatasets"] = [
+        {"URL": f"bids:{name}:"} | (_identity(raw) if name == "raw" else {}) for name in links
+    ]
+    description["DatasetLinks"] = links
+    texts = {path.name: json.dumps(description, indent=2, ensure_ascii=False) + "\n"}
+    texts |= citation_files()
+    for source in _DERIVATIVE.iterdir():
+        name = source.name.removeprefix("dot") if source.name.startswith("dot.") else source.name
+        if source.is_file() and name != path.name:
+            texts[name] = source.read_text(encoding="utf-8").replace("{version}", __version__)
+    for name, text in sorted(texts.items()):
         _keep_or_write(out_dir / name, text)
 
 
+def _earlier_links(path: Path) -> dict[str, str]:
+    try:
+        links = read_json(path).get("DatasetLinks")
+    except (OSError, ValueError):
+        return {}
+    return {str(k): str(v) for k, v in links.items()} if isinstance(links, dict) else {}
+
+
+def _identity(raw: Path) -> dict[str, str]:
+    """Return what names the raw data set for good: its DOI, where it has one."""
+    try:
+        doi = read_json(raw / "dataset_description.json").get("DatasetDOI")
+    except (OSError, ValueError):
+        return {}
+    return {"DOI": doi} if isinstance(doi, str) else {}
+
+
 def _keep_or_write(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or path.read_bytes() != text.encode("utf-8"):
         write_text(path, text)
 
 

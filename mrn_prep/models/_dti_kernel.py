@@ -83,11 +83,13 @@ def _inverse(lower):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _covariance(design, weight, lower, fraction, basis):  # type: ignore[no-untyped-def]
-    """Covariance of the coefficients for noise of covariance f I + BᵀB."""
+def _covariance(design, weight, lower, fraction, kept, basis):  # type: ignore[no-untyped-def]
+    """Covariance of the coefficients for noise as `RetainedNoise` describes it, over σ²."""
     cov = _inverse(lower) * fraction
     error = np.empty(7)
-    for k in range(basis.shape[0]):
+    for k in range(min(basis.shape[0], int(np.ceil(kept)))):
+        share = min(1.0, kept - k)
+        excess = max(share * share - fraction, 0.0)
         error[:] = 0
         for i in range(weight.size):
             for r in range(7):
@@ -96,7 +98,7 @@ def _covariance(design, weight, lower, fraction, basis):  # type: ignore[no-unty
         _substitute(lower, error)
         for r in range(7):
             for c in range(7):
-                cov[r, c] += error[r] * error[c]
+                cov[r, c] += excess * error[r] * error[c]
     return cov
 
 
@@ -201,7 +203,9 @@ def _measures(d, evals, evecs, cov, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def fit_rows(signal, design, pinv, sigma, fraction, basis, patch, use_residuals, reweightings):  # type: ignore[no-untyped-def]
+def fit_rows(  # type: ignore[no-untyped-def]
+    signal, design, pinv, sigma, fraction, kept, basis, patch, use_residuals, reweightings
+):
     """Fit each row of `signal`: columns of the maps as in `DTIResult`, and the status."""
     n_voxels, n = signal.shape
     maps = np.full((n_voxels, 13), np.nan)
@@ -233,6 +237,6 @@ def fit_rows(signal, design, pinv, sigma, fraction, basis, patch, use_residuals,
         noise = sigma[voxel]
         if use_residuals and n_used - 7 >= _MIN_RESIDUAL_DOF:
             noise = np.sqrt(np.sum(weight * (log_s - design @ beta) ** 2) / (n_used - 7))
-        cov = _covariance(design, weight, lower, fraction[voxel], basis[patch[voxel]])
+        cov = _covariance(design, weight, lower, fraction[voxel], kept[voxel], basis[patch[voxel]])
         _measures(beta, evals, evecs, cov * noise**2, maps[voxel])
     return maps, status

@@ -275,6 +275,7 @@ def fit_dti(
         np.linalg.pinv(design),
         np.ascontiguousarray(sd[mask], dtype=float).reshape(-1),
         np.ascontiguousarray(noise.fraction[mask], dtype=float).reshape(-1),
+        np.ascontiguousarray(noise.n_components[mask], dtype=float).reshape(-1),
         np.ascontiguousarray(noise.basis, dtype=np.float32),
         np.ascontiguousarray(noise.patch[mask], dtype=np.int64).reshape(-1),
         sigma is None,
@@ -293,7 +294,8 @@ def fit_dti(
 
 def _all_of_it(grid: tuple[int, ...], n: int) -> RetainedNoise:
     """Describe noise that nothing has reduced."""
-    return RetainedNoise(np.ones(grid), np.zeros((1, 0, n)), np.zeros(grid, np.intp))
+    none = np.zeros((1, 0, n))
+    return RetainedNoise(np.ones(grid), np.zeros(grid), none, np.zeros(grid, np.intp))
 
 
 def _check(signal: Float, b: Float, g: Float, mask: Bool) -> None:

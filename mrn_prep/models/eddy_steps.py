@@ -140,7 +140,49 @@ def predict_from_others(log_signal: Float, design: Float, weights: Float) -> Flo
     # a volume that alone determines an unknown cannot be predicted: it predicts itself
     own = np.where(np.diag(hat) < 0.99, np.diag(hat), 0.0)
     others = (hat - np.diag(own)) / (1 - own)[:, None]
-    return others.astype(log_signal.dtype) @ log_signal
+    predicted: Float = others.astype(log_signal.dtype) @ log_signal
+    return predicted
+
+
+def lost_slices(profile: Float, design: Float) -> Mask:
+    """Find slices that lost signal, as motion during the diffusion encoding makes it.
+
+    A slice's mean follows a tensor over the volumes (robust fit, by least absolute values);
+    lost is what stays far below it and below the other slices of its volume.
+
+    Parameters
+    ----------
+    profile : array, shape (n, n_slices)
+        Mean signal of every slice; NaN where there is none to be had.
+    design : array, shape (n, p)
+        As of `log_design`.
+
+    Returns
+    -------
+    bool array, shape (n, n_slices)
+        True where the signal is low by 15 % and by five (robust) standard deviations.
+
+    Examples
+    --------
+    >>> profile = np.full((12, 5), 100.0)
+    >>> profile[7, 2] = 40
+    >>> np.argwhere(lost_slices(profile, np.ones((12, 1)))).tolist()
+    [[7, 2]]
+    """
+    left = np.full(profile.shape, np.nan)
+    for k in np.flatnonzero((profile > 0).all(axis=0)):
+        logs = np.log(profile[:, k])
+        weight = np.ones(len(logs))
+        for _ in range(30):
+            beta = np.linalg.lstsq(design * weight[:, None], logs * weight, rcond=None)[0]
+            left[:, k] = logs - design @ beta
+            weight = (left[:, k] ** 2 + 1e-4) ** -0.25
+    if np.isnan(left).all():
+        return np.zeros(profile.shape, dtype=np.bool_)
+    left -= np.nanmedian(left, axis=1, keepdims=True)
+    spread = 1.4826 * float(np.nanmedian(np.abs(left)))
+    lost: Mask = left < min(np.log(0.85), -5 * spread)
+    return lost
 
 
 def without_tensor_part(values: Float, design: Float) -> Float:
@@ -300,7 +342,29 @@ def gauss_newton(
     return Step(solution[:, :3], solution[:, 3:6], eddy, gain, offset, noise)
 
 
-@njit(cache=True, parallel=True, error_model="numpy")  # type: ignore[misc]
+@njit(cache=True, error_model="numpy")
+def _eddy_derivatives(slope, value, p, pe, n_terms, q):  # type: ignore[no-untyped-def]
+    """Fill q[6:]: stretching along phase encoding moves edges and dilutes the signal."""
+    if n_terms >= 3:
+        for a in range(3):
+            q[6 + a] = slope * p[a]
+        q[6 + pe] += value
+    if n_terms == 9:
+        for a in range(3):
+            q[9 + a] = slope * p[a] * p[a]
+        q[9 + pe] += value * 2 * p[pe]
+        c = 12
+        for a in range(2):
+            for b in range(a + 1, 3):
+                q[c] = slope * p[a] * p[b]
+                if a == pe:
+                    q[c] += value * p[b]
+                if b == pe:
+                    q[c] += value * p[a]
+                c += 1
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
 def _normal_equations(  # type: ignore[no-untyped-def]
     predicted, observed, points, neighbours, spacing, listed, rotations, translations,
     gain, offset, noise, pe, n_terms, hessian, gradient,
@@ -330,24 +394,7 @@ def _normal_equations(  # type: ignore[no-untyped-def]
             for a in range(3):
                 q[3 + a] = d[a]
                 p[a] += t[a]
-            if n_terms >= 3:
-                # stretching along phase encoding moves edges and dilutes the signal
-                for a in range(3):
-                    q[6 + a] = d[pe] * p[a]
-                q[6 + pe] += value
-            if n_terms == 9:
-                for a in range(3):
-                    q[9 + a] = d[pe] * p[a] * p[a]
-                q[9 + pe] += value * 2 * p[pe]
-                c = 12
-                for a in range(2):
-                    for b in range(a + 1, 3):
-                        q[c] = d[pe] * p[a] * p[b]
-                        if a == pe:
-                            q[c] += value * p[b]
-                        if b == pe:
-                            q[c] += value * p[a]
-                        c += 1
+            _eddy_derivatives(d[pe], value, p, pe, n_terms, q)
             q[k - 2] = -predicted[v, j]
             q[k - 1] = -1.0
             miss = (value + offset[v] - image) / (_OUTLYING * noise[v])

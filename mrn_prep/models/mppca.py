@@ -40,13 +40,16 @@ class MPPCAResult:
 class RetainedNoise:
     r"""Covariance over the n volumes of the noise left by denoising, voxel by voxel.
 
-    .. math:: C = \sigma^2 \left(f I + B^T B\right)
+    .. math:: C = \sigma^2 \Big[f I + \sum_{i<p} \max(g_i^2 - f, 0)\, v_i v_i^T\Big],\quad
+              g_i = \min(1, p - i)
     """
 
     fraction: Float
     """f, shape (...)."""
+    n_components: Float
+    """p, shape (...)."""
     basis: Float
-    """B of every patch, shape (n_patches, p, n); unused rows are 0."""
+    """Unit vectors v of every patch, shape (n_patches, p, n); unused rows are 0."""
     patch: Int
     """Which patch describes the voxel, shape (...)."""
 
@@ -201,8 +204,8 @@ def retained_noise(
     kept, fraction = np.asarray(n_components, float), np.asarray(noise_fraction, float)
     if kept.shape != grid or fraction.shape != grid:
         raise ValueError(f"n_components {kept.shape} and noise_fraction {fraction.shape}: {grid}.")
-    usable = usable & np.isfinite(kept) & np.isfinite(fraction)
-    fraction = np.where(usable, fraction, 1.0)
+    known = usable & np.isfinite(fraction) & (kept <= _MAX_STORED)
+    kept, fraction = np.where(known, kept, 0.0), np.where(known, fraction, 1.0)
     size = np.array(_patch_size(grid, n, patch))
     # cells of `stride` voxels, each described by the patch around its centre
     cells = [np.arange(0, extent, stride) for extent in grid]
@@ -210,10 +213,8 @@ def retained_noise(
     corners = np.clip(centres - size // 2, 0, np.array(grid) - size)
     number = np.arange(len(corners)).reshape([c.size for c in cells])
     nearest = number[np.ix_(*[np.arange(extent) // stride for extent in grid])]
-    largest = np.max(kept, where=usable, initial=1.0)
-    stored = min(_MAX_STORED, n, int(np.ceil(largest)))
-    basis, too_many = _bases(volumes, usable, corners, size, kept, fraction, stored)
-    return RetainedNoise(np.where(too_many[nearest], 1.0, fraction), basis, nearest)
+    basis = _bases(volumes, known, corners, size, kept, int(np.ceil(kept.max())))
+    return RetainedNoise(fraction, kept, basis, nearest)
 
 
 def _checked(
@@ -362,32 +363,22 @@ def _denoise_columns(volumes, usable, xs, ys, zs, size, total, sums):  # type: i
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _bases(volumes, usable, corners, size, kept, fraction, stored):  # type: ignore[no-untyped-def]
-    """Directions of the noise that was kept, scaled by its SD; True where there are too many."""
+def _bases(volumes, usable, corners, size, kept, stored):  # type: ignore[no-untyped-def]
+    """Leading directions of each patch, as many as any of its voxels kept."""
     n = volumes.shape[3]
     bases = np.zeros((corners.shape[0], stored, n), np.float32)
-    too_many = np.zeros(corners.shape[0], np.bool_)
     for k in prange(corners.shape[0]):
         data = np.empty((size[0] * size[1] * size[2] + 3, n))
         where = np.empty((data.shape[0], 3), np.int64)
         reflectors, diagonal, beside = np.empty((n, n)), np.empty(n), np.empty(n)
         corner = (corners[k, 0], corners[k, 1], corners[k, 2])
         m = _gather(volumes, usable, corner, size, data, where)
-        if m == 0:
-            continue
-        p, f = 0.0, 0.0
+        count = 0
         for j in range(m):
-            p += kept[where[j, 0], where[j, 1], where[j, 2]]
-            f += fraction[where[j, 0], where[j, 1], where[j, 2]]
-        p, f = p / m, f / m
-        if p > _MAX_STORED:
-            too_many[k] = True
+            count = max(count, int(np.ceil(kept[where[j, 0], where[j, 1], where[j, 2]])))
+        if count == 0:
             continue
         tridiagonalise(_gram(data, m), reflectors, diagonal, beside)
         values = eigenvalues(diagonal, beside)
-        count = min(stored, int(np.ceil(p)))
-        axes = leading_vectors(values, count, diagonal, beside, reflectors)
-        for i in range(count):
-            share = min(1.0, p - i)
-            bases[k, i] = np.sqrt(max(share**2 - f, 0.0)) * axes[i]
-    return bases, too_many
+        bases[k, :count] = leading_vectors(values, count, diagonal, beside, reflectors)
+    return bases

@@ -31,6 +31,6 @@ def series_quality(
     strongest = np.median(inside, axis=0).max() if mask.any() else np.nan
     return {
         "noise_sigma": float(sigma),
-        "snr": float(strongest / sigma),
+        "snr": float(strongest / sigma) if sigma > 0 else np.nan,
         "fitted_fraction": float((status[mask] == Reason.FITTED).mean()) if mask.any() else np.nan,
     }

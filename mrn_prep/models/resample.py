@@ -109,7 +109,7 @@ def warp(
         values = values[tuple(nearest)]
     if order == 3:
         values = spline_coefficients(values)
-    sampled = sample(values[None], points, matrix[None], order, terms, pe_axis)[0]
+    sampled: Float = sample(values[None], points, matrix[None], order, terms, pe_axis)[0]
     if not finite.all():
         # the stretch has no business in a share, hence the comparison with all-present
         share = sample(finite[None], points, matrix[None], min(order, 1), terms, pe_axis)[0]
@@ -217,7 +217,7 @@ def sample(
     return out
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[misc]
+@njit(cache=True, error_model="numpy")
 def _mirror(i, n):  # type: ignore[no-untyped-def]
     """Index mirrored about the outermost voxels' centres."""
     if n == 1:
@@ -229,7 +229,7 @@ def _mirror(i, n):  # type: ignore[no-untyped-def]
     return period - i if i >= n else i
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[misc]
+@njit(cache=True, error_model="numpy")
 def _weights(x, n, order, index, weight):  # type: ignore[no-untyped-def]
     """Fill indices and weights of the neighbours of ``x`` along one axis; return how many."""
     if order == 0:
@@ -258,7 +258,7 @@ def _weights(x, n, order, index, weight):  # type: ignore[no-untyped-def]
     return 4
 
 
-@njit(cache=True, parallel=True, error_model="numpy")  # type: ignore[misc]
+@njit(cache=True, parallel=True, error_model="numpy")
 def _sample(volumes, points, matrices, eddy, pe, centre, order, out):  # type: ignore[no-untyped-def]
     n, nx, ny, nz = volumes.shape
     size = (nx, ny, nz)

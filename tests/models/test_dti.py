@@ -105,7 +105,7 @@ def test_too_few_residuals_leave_the_error_unknown():
 def test_noise_along_the_signal_moves_s0_alone():
     truth = tensor_signal(50.0, axial_tensor(1.8e-3, 0.8e-3, [0.2, 0.4, 1.0]), BVALS, BVECS)[None]
     along = truth / np.linalg.norm(truth)
-    left = RetainedNoise(np.full(1, 1e-12), along[None], np.zeros(1, np.intp))
+    left = RetainedNoise(np.full(1, 1e-12), np.ones(1), along[None], np.zeros(1, np.intp))
     fit = fit_dti(truth, BVALS, BVECS, sigma=1.0, noise=left)
     np.testing.assert_allclose(fit.s0_se, 50 / np.linalg.norm(truth), rtol=1e-6)
     assert fit.fa_se[0] < 1e-6 and fit.md_se_mm2_s[0] < 1e-9
@@ -115,7 +115,9 @@ def test_unreduced_noise_has_one_covariance_however_it_is_described():
     data = noisy(
         np.tile(tensor_signal(50.0, axial_tensor(2e-3, 1e-3, [0, 1, 1]), BVALS, BVECS), (9, 1))
     )
-    left = RetainedNoise(np.zeros(9), np.eye(BVALS.size)[None], np.zeros(9, np.intp))
+    left = RetainedNoise(
+        np.zeros(9), np.full(9, 36.0), np.eye(BVALS.size)[None], np.zeros(9, np.intp)
+    )
     plain, described = (fit_dti(data, BVALS, BVECS, sigma=2.0, noise=k) for k in (None, left))
     for error in ERRORS:
         np.testing.assert_allclose(getattr(described, error), getattr(plain, error), rtol=1e-6)
@@ -182,7 +184,7 @@ def test_gradients_that_make_no_tensor_are_refused(b, g, wanted):
 
 
 def test_noise_relative_to_an_unknown_sigma_is_refused():
-    left = RetainedNoise(np.ones(2), np.zeros((1, 0, 36)), np.zeros(2, np.intp))
+    left = RetainedNoise(np.ones(2), np.zeros(2), np.zeros((1, 0, 36)), np.zeros(2, np.intp))
     with pytest.raises(ValueError, match="sigma"):
         fit_dti(np.ones((2, 36)), BVALS, BVECS, noise=left)
 

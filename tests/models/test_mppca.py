@@ -50,7 +50,9 @@ def test_noise_level_and_number_of_components_are_found(sigma):
     result = denoise_mppca(noisy(two_tissues(), sigma))
     assert abs(np.median(result.sigma) / sigma - 1) < 0.01
     np.testing.assert_allclose(result.n_components[:3], 1, atol=0.3)
-    assert abs(result.n_components[7:9].mean() - 2) < 0.3
+    # voxel 7 lies in mixed patches only, voxel 8 in two of these (weight 1/4) and a pure one
+    np.testing.assert_allclose(result.n_components[7].mean(), 2, atol=0.05)
+    np.testing.assert_allclose(result.n_components[8].mean(), 4 / 3, atol=0.05)
 
 
 def test_denoising_leaves_what_the_theory_says():
@@ -72,10 +74,9 @@ def test_retained_directions_are_those_of_the_signal():
     result = denoise_mppca(noisy(two_tissues()))
     left = retained_noise(result.denoised, result.n_components, result.noise_fraction)
     at_edge = left.basis[left.patch[8, 7, 5]].astype(float)
+    np.testing.assert_allclose(np.linalg.norm(at_edge[:2], axis=1), 1, rtol=1e-5)
     span = np.linalg.qr(DECAYS.T)[0]
-    outside = at_edge - at_edge @ span @ span.T
-    assert np.linalg.norm(outside) < 0.12 * np.linalg.norm(at_edge)
-    assert np.linalg.norm(at_edge, axis=1)[:2].min() > 0.8
+    np.testing.assert_allclose(np.linalg.norm(at_edge[:2] @ span, axis=1), 1, atol=0.01)
 
 
 def test_noise_free_series_comes_back():
@@ -108,7 +109,7 @@ def test_lonely_voxel_in_the_mask_is_finite_and_keeps_its_noise():
 def test_many_components_count_as_unreduced_noise():
     data = noisy(two_tissues())
     left = retained_noise(data, np.full(data.shape[:3], 15.0), np.full(data.shape[:3], 0.2))
-    assert (left.fraction == 1).all() and (left.basis == 0).all()
+    assert (left.fraction == 1).all() and (left.n_components == 0).all()
 
 
 def test_result_does_not_depend_on_the_number_of_threads():

@@ -1,0 +1,66 @@
+"""From a diffusion series as it was processed to tensor maps with standard errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrn_prep.models.dti import DTIResult, fit_dti, select_tensor_volumes
+from mrn_prep.models.mppca import retained_noise
+from mrn_prep.models.rician import amplitude_from_mean
+
+Float = NDArray[np.floating]
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What `mrn_prep.models.mppca.denoise_mppca` said of a series; maps of shape (x, y, z)."""
+
+    sigma: Float
+    n_components: Float
+    noise_fraction: Float
+
+
+def map_dti(
+    series: Float,
+    b_s_mm2: Float,
+    bvecs: Float,
+    mask: Bool,
+    noise: Denoised | Float | None,
+    *,
+    low_b: bool = False,
+) -> tuple[DTIResult, Bool]:
+    """Fit the tensor to a processed series.
+
+    Parameters
+    ----------
+    series : array, shape (x, y, z, n)
+        NaN where a volume was not measured; it is left out of that voxel's fit.
+    b_s_mm2, bvecs : array, shape (n,) and (n, 3)
+        b-values (s/mm²) and unit directions along the voxel axes.
+    mask : bool array, shape (x, y, z)
+        Voxels to fit.
+    noise
+        `Denoised` for a denoised series, whose voxels are means and are freed of their
+        Rician bias; else the standard deviation of the noise per voxel, or None.
+    low_b
+        Whether volumes with 5 < b < 200 s/mm² stay in the fit.
+
+    Returns
+    -------
+    result : DTIResult
+    used : bool array, shape (n,)
+        The volumes in the fit.
+    """
+    measured = np.nan_to_num(series, nan=0.0)
+    used = measured[mask].any(axis=0) & select_tensor_volumes(b_s_mm2, bvecs, low_b)
+    chosen, b, g = measured[..., used], b_s_mm2[used], bvecs[used]
+    if not isinstance(noise, Denoised):
+        return fit_dti(chosen, b, g, mask, noise), used
+    # what lies below the mean of noise alone has no amplitude: 0 leaves it out of the fit
+    signal = np.nan_to_num(amplitude_from_mean(chosen, noise.sigma[..., None]), nan=0.0)
+    left = retained_noise(signal, noise.n_components, noise.noise_fraction, mask)
+    return fit_dti(signal, b, g, mask, noise.sigma, noise=left), used

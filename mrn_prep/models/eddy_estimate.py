@@ -1,0 +1,292 @@
+"""Coarse-to-fine estimation of motion and eddy currents: prediction and registration in turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mrn_prep.models import motion
+from mrn_prep.models.eddy_steps import (
+    Region,
+    gauss_newton,
+    least_motion,
+    log_design,
+    lost_slices,
+    predict_from_others,
+    region_of,
+    without_tensor_part,
+)
+from mrn_prep.models.motion import N_LINEAR, N_QUADRATIC, Float, Mask
+from mrn_prep.models.resample import sample
+
+_MARGIN_MM = 20.0  # of the images kept around the mask: the largest motion that can be met
+# blur relative to the finest, every so many voxels, iterations, eddy terms at most
+_PLAN = ((2.0, 2, 4, N_LINEAR), (1.0, 2, 5, N_LINEAR), (1.0, 1, 3, N_QUADRATIC))
+_FEWEST_TO_CHOOSE = 12  # weighted volumes that `least_motion` wants for its 9 unknowns
+
+
+@dataclass(frozen=True, kw_only=True)
+class EddyOptions:
+    """What may be chosen about `correct_motion_eddy`."""
+
+    quadratic: bool = True
+    """Eddy field with second-order terms, else linear."""
+    smooth_mm: float = 3.0
+    """Smoothing while registering (SD); at least one voxel in plane."""
+    b0_max_s_mm2: float = 50.0
+    """Volumes up to here (above the series' smallest b) are anchors without eddy currents."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Transforms of the usable volumes and how their intensities differ."""
+
+    rotation: Float
+    translation_mm: Float
+    eddy: Float
+    gain: Float
+    offset: Float
+    noise: Float
+
+    @classmethod
+    def still(cls, n: int) -> State:
+        """Nothing has moved."""
+        eye, zero = np.repeat(np.eye(3)[None], n, axis=0), np.zeros(n)
+        # infinite noise: no residual is outlying before there was a prediction
+        noise = np.full(n, np.inf)
+        return cls(eye, np.zeros((n, 3)), np.zeros((n, N_QUADRATIC)), zero + 1, zero, noise)
+
+    @property
+    def rigid(self) -> Float:
+        """Homogeneous matrices, shape (n, 4, 4)."""
+        matrix = np.zeros((len(self.rotation), 4, 4))
+        matrix[:, :3, :3], matrix[:, :3, 3] = self.rotation, self.translation_mm
+        matrix[:, 3, 3] = 1
+        return matrix
+
+
+class Estimation:
+    """Registration of the usable volumes, within a box around the mask."""
+
+    def __init__(
+        self,
+        series: Float,
+        used: NDArray[np.intp],
+        b: Float,
+        g: Float,
+        voxel_mm: Float,
+        mask: Mask,
+        pe_axis: int | None,
+        options: EddyOptions,
+    ) -> None:
+        self.b, self.g, self.voxel_mm, self.pe_axis = b, g, voxel_mm, pe_axis
+        self.b0 = b <= b.min() + options.b0_max_s_mm2
+        self.reference = int(np.flatnonzero(self.b0)[0])
+        self.n_eddy = 0 if pe_axis is None else N_QUADRATIC if options.quadratic else N_LINEAR
+        self.has_tensor = log_design(b, g).shape[1] == 7
+        self.fine_mm = max(options.smooth_mm, float(np.sort(voxel_mm)[1]))
+
+        box, inner = _box(mask, voxel_mm)
+        self.volumes = [
+            np.nan_to_num(np.asarray(series[(*box, i)], dtype=np.float32), posinf=0, neginf=0)
+            for i in used
+        ]
+        origin = np.array([s.start for s in box])
+        self.to_mm: Float = motion.voxel_to_centred_mm(mask.shape, voxel_mm)
+        self.to_mm[:3, 3] += voxel_mm * origin
+        self.centre = (np.array(mask.shape) - 1) / 2 - origin
+        self.region, self.compared, self.in_mask = _regions(inner, self.to_mm, mask.shape, origin)
+        points_mm = self.region.points_mm[self.in_mask].astype(np.float64)
+        self.points_mm = points_mm[:: 1 + len(points_mm) // 5000]
+        self.thick = int(np.argmax(voxel_mm))
+        self.slice_index = self.region.voxels[:, self.thick].astype(np.intp)
+        self.first_slice = int(origin[self.thick])
+        self.lost = self._bridge_lost_slices(inner)
+        self.smooth: Float = np.empty(0)
+        self.order = 3
+        self.floor = 0.0
+
+    def run(self) -> tuple[State, Float]:
+        """Coarse to fine; return the state and the last step's displacement (mm)."""
+        state = State.still(len(self.b))
+        last: Float = np.zeros(len(self.b))
+        self._smooth(2 * self.fine_mm)
+        anchors = np.flatnonzero(self.b0 & (np.arange(len(self.b)) != self.reference))
+        for _ in range(8 if len(anchors) else 0):
+            images = self._reference_image(state)
+            state, last = self._register(state, images, anchors, self._every(4), 0)
+        if not self.has_tensor:
+            self._smooth(self.fine_mm)
+            for _ in range(6 if len(anchors) else 0):
+                images = self._reference_image(state)
+                state, last = self._register(state, images, anchors, self.compared, 0)
+            return self._between_anchors(state), last
+        state = self._between_anchors(state)
+        others = np.flatnonzero(np.arange(len(self.b)) != self.reference)
+        for blur, stride, iterations, n_eddy in _PLAN:
+            self._smooth(blur * self.fine_mm)
+            every = self._every(stride)
+            for _ in range(iterations):
+                state, last = self._iterate(state, others, every, min(n_eddy, self.n_eddy))
+        # the choice changes nothing that images show; two rounds settle second-order effects
+        state = self._choose(state)
+        for _ in range(2):
+            state, last = self._iterate(state, others, every, self.n_eddy)
+        return self._choose(state), last
+
+    def _bridge_lost_slices(self, inner: Mask) -> Mask:
+        """Find lost slices and put their neighbours' mean there, lest smoothing spread them."""
+        across = tuple(axis for axis in range(3) if axis != self.thick)
+        count = inner.sum(axis=across)
+        profile = np.stack([(v * inner).sum(axis=across) for v in self.volumes])
+        # a slice with few voxels of the mask says little
+        profile = np.where(count > 0.1 * count.max(), profile / np.maximum(count, 1), np.nan)
+        if not self.has_tensor:
+            return np.zeros(profile.shape, dtype=np.bool_)
+        lost = lost_slices(profile, log_design(self.b, self.g))
+        for i in np.flatnonzero(lost.any(axis=1)):
+            stack = np.moveaxis(self.volumes[i], self.thick, 0)
+            kept = np.flatnonzero(~lost[i])
+            for k in np.flatnonzero(lost[i]):
+                below, above = kept[kept < k][-1:], kept[kept > k][:1]
+                stack[k] = stack[np.concatenate([below, above])].mean(axis=0)
+        return lost
+
+    def _smooth(self, sigma_mm: float) -> None:
+        # the spline without its prefilter smooths by 1/3 voxel² already
+        sigma = np.sqrt(np.maximum((sigma_mm / self.voxel_mm) ** 2 - 1 / 3, 0.0))
+        # blurring a stack of few slices along them would leave nothing to hold on to
+        sigma = np.minimum(sigma, np.array(self.volumes[0].shape) / 12)
+        self.order = 3 if sigma_mm == self.fine_mm else 1
+        self.smooth = np.stack(
+            [ndimage.gaussian_filter(v, sigma, mode="nearest", truncate=3) for v in self.volumes]
+        )
+        voxels = self.region.voxels[self.in_mask].astype(int)
+        inside = self.smooth[(self.reference, *voxels.T)]
+        self.floor = 0.02 * float(np.median(inside[inside > 0]))
+
+    def _every(self, stride: int) -> Mask:
+        """Voxels compared at a coarse level: every so many along the two finest axes."""
+        chosen = self.compared.copy()
+        for axis in np.argsort(self.voxel_mm, kind="stable")[:2]:
+            chosen &= self.region.voxels[:, axis] % stride == 0
+        return chosen if chosen.sum() > 500 else self.compared
+
+    def _observe(self, state: State) -> Float:
+        matrices = np.linalg.inv(self.to_mm) @ state.rigid @ self.to_mm
+        return sample(
+            self.smooth, self.region.voxels, matrices[:, :3], self.order,
+            eddy=motion.eddy_in_voxels(state.eddy, self.voxel_mm, self.pe_axis),
+            pe_axis=self.pe_axis or 0, centre=self.centre,
+        )  # fmt: skip
+
+    def _reference_image(self, state: State) -> Float:
+        observed = self._observe(state)
+        image = np.nan_to_num(observed[self.reference])
+        return np.stack([observed, np.broadcast_to(image, observed.shape)])
+
+    def _between_anchors(self, state: State) -> State:
+        """Start the other volumes where b0 volumes before and after them were."""
+        at, every = np.flatnonzero(self.b0), np.arange(len(self.b))
+        vectors = motion.rotation_vector(state.rotation[at])
+        rigid = np.concatenate([vectors, state.translation_mm[at]], axis=1)
+        path = np.stack([np.interp(every, at, column) for column in rigid.T], axis=1)
+        start = State.still(len(every))
+        return replace(
+            start, rotation=motion.rotation_matrix(path[:, :3]), translation_mm=path[:, 3:]
+        )
+
+    def _design(self, state: State) -> Float:
+        return log_design(self.b, motion.rotate_bvecs(self.g, state.rigid))
+
+    def _iterate(
+        self, state: State, others: NDArray[np.intp], every: Mask, n_eddy: int
+    ) -> tuple[State, Float]:
+        """Predict each volume from all others and move it towards its prediction."""
+        observed = self._observe(state)
+        design = self._design(state)
+        reference = np.nan_to_num(observed[self.reference], nan=self.floor)
+        usable = np.where(np.isfinite(observed), observed, reference) / state.gain[:, None]
+        logs = np.log(np.maximum(usable, np.float32(self.floor))).astype(np.float32)
+        weights = np.exp(2 * logs[:, self.in_mask].mean(axis=1))
+        weights /= weights.max()
+        predicted = predict_from_others(logs, design, weights)
+        if self.lost.any():
+            gone = self.lost[:, self.slice_index]
+            for _ in range(4):  # each round the loss spreads less into the other volumes
+                logs = np.where(gone, predicted, logs)
+                predicted = predict_from_others(logs, design, weights)
+            observed = np.where(gone, np.float32(np.nan), observed)
+        images = np.stack([observed, np.exp(predicted)])
+        weighted, anchors = others[~self.b0[others]], others[self.b0[others]]
+        state, moved = self._register(state, images, weighted, every, n_eddy)
+        state, moved_b0 = self._register(state, images, anchors, every, 0)
+        # a pattern of gains that looks like diffusion is none of the receiver's doing
+        gain = np.log(np.clip(state.gain, 0.2, 5.0))
+        gain = np.exp(without_tensor_part(gain, design))
+        return replace(state, gain=gain), moved + moved_b0
+
+    def _register(
+        self, state: State, images: Float, which: NDArray[np.intp], every: Mask, n_eddy: int
+    ) -> tuple[State, Float]:
+        """One Gauss-Newton step of some volumes; also how far it moved them (mm)."""
+        moved: Float = np.zeros(len(self.b))
+        if not len(which):
+            return state, moved
+        step = gauss_newton(
+            np.ascontiguousarray(images[1][which]), np.ascontiguousarray(images[0][which]),
+            self.region, every, state.rotation[which], state.translation_mm[which],
+            state.gain[which], state.offset[which], state.noise[which], self.pe_axis, n_eddy,
+        )  # fmt: skip
+        new = {name: getattr(state, name).copy() for name in state.__dataclass_fields__}
+        new["rotation"][which] = motion.rotation_matrix(step.rotation_rad) @ new["rotation"][which]
+        new["translation_mm"][which] += step.translation_mm
+        new["eddy"][which] += step.eddy
+        new["gain"][which], new["offset"][which] = step.gain, step.offset
+        new["noise"][which] = np.maximum(step.noise, 1e-6 * self.floor)
+        after = State(**new)
+        moved[which] = motion.mean_displacement_mm(
+            after.rigid[which], state.rigid[which], self.points_mm
+        )
+        return after, moved
+
+    def _choose(self, state: State) -> State:
+        if (~self.b0).sum() < _FEWEST_TO_CHOOSE:
+            return state
+        design = self._design(state)[:, :-1] * ~self.b0[:, None]
+        strength = np.sqrt(self.b / self.b.max()) * ~self.b0
+        rotation, translation, eddy = least_motion(
+            state.rotation, state.translation_mm, state.eddy, design,
+            self.g * strength[:, None], self.points_mm, self.pe_axis,
+        )  # fmt: skip
+        return replace(state, rotation=rotation, translation_mm=translation, eddy=eddy)
+
+
+def _regions(
+    inner: Mask, to_mm: Float, shape: tuple[int, ...], origin: Float
+) -> tuple[Region, Mask, Mask]:
+    """Voxels predicted (two beyond the mask), compared (one beyond), and in the mask."""
+    region_mask = ndimage.binary_dilation(inner, iterations=2)
+    near = ndimage.binary_dilation(inner, iterations=1)
+    region = region_of(region_mask, to_mm)
+    compared = near[region_mask]
+    for axis, length in enumerate(shape):
+        if length >= 6:
+            # outermost slices were smoothed with mirrored data, which does not move along
+            index = region.voxels[:, axis] + origin[axis]
+            compared &= (index >= 1) & (index <= length - 2)
+    return region, compared, inner[region_mask]
+
+
+def _box(mask: Mask, voxel_mm: Float) -> tuple[tuple[slice, ...], Mask]:
+    """Slices around the mask with a margin, and the mask within."""
+    margin = np.ceil(_MARGIN_MM / voxel_mm).astype(int)
+    found = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = tuple(
+        slice(max(0, s.start - m), min(length, s.stop + m))
+        for s, m, length in zip(found, margin, mask.shape, strict=True)
+    )
+    return box, mask[box]
