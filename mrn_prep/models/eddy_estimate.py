@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrn_prep.models import motion
+from mrn_prep.models.eddy_register import Region, gauss_newton, region_of
 from mrn_prep.models.eddy_steps import (
-    Region,
-    gauss_newton,
     least_motion,
     log_design,
     lost_slices,
     predict_from_others,
-    region_of,
     without_tensor_part,
 )
 from mrn_prep.models.motion import N_LINEAR, N_QUADRATIC, Float, Mask

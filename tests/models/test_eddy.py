@@ -123,7 +123,9 @@ def test_lost_slices_disturb_nobody(limb, fixed):
     for volume in (3, 8, 12):
         hit[volume, [2, 5]] = True
     series *= np.where(hit.T, 0.2, 1.0)
+    before = series.copy()
     result = run(limb, series)
+    np.testing.assert_array_equal(series, before)  # bridged in a copy
     np.testing.assert_array_equal(result.lost_slices, hit)
     assert not fixed.lost_slices.any()
     left = residual_mm(limb, found_mm(limb, result))
