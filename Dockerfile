@@ -11,7 +11,7 @@ RUN python -m venv --without-pip /opt/mrn_prep \
  && pip --python /opt/mrn_prep/bin/python install --no-cache-dir --no-compile \
         --only-binary :all: --no-binary docopt /src
 
-# The libraries' own test suites: 130 MB, and as much again once compiled.
+# The libraries' own test suites: 130 MB before they are compiled, and no run reads them.
 RUN find /opt/mrn_prep/lib -type d -name tests -prune -exec rm -r {} +
 
 # Bytecode that stays valid when an image is packed, pulled or made into a SIF, which may change the
