@@ -68,9 +68,10 @@ class CorrectMotion(MapInterface):
             flags=["no-eddy"] * (not eddy)
             + ["half-sphere"] * (eddy and not result.whole_sphere)
             + ["motion"] * (framewise > 0.5 * min(size)),
-            method="model-based motion and eddy-current correction"
-            if eddy
-            else "model-based motion correction",
+            method="model-based motion"
+            + " and eddy-current" * eddy
+            + " correction"
+            + " (volumes agreed best as they were)" * (not result.improved),
             references=["doi:10.1016/j.neuroimage.2015.10.019"],
         )
         return runtime

@@ -60,6 +60,8 @@ class MotionEddyResult:
     series without a tensor's directions left a weighted volume to its neighbouring b0s."""
     whole_sphere: bool
     """False where directions cover half a sphere: eddy terms are then uncertain."""
+    improved: bool
+    """False where no motion made the volumes agree better: the series is then as it was."""
 
 
 def correct_motion_eddy(
@@ -157,8 +159,11 @@ def _result(
     for i in used:
         matrix = np.linalg.inv(to_mm) @ rigid[i] @ to_mm
         curve = motion.eddy_in_voxels(eddy[i], voxel_mm, pe_axis)
-        values = warp(series[..., i], voxels, matrix[:3], 3, curve, pe_axis or 0)
-        corrected[..., i] = values.reshape(mask.shape)
+        if estimate.improved:
+            values = warp(series[..., i], voxels, matrix[:3], 3, curve, pe_axis or 0)
+            corrected[..., i] = values.reshape(mask.shape)
+        else:
+            corrected[..., i] = series[..., i]
         outside[i] = 1 - np.isfinite(corrected[..., i][mask]).mean()
     lost = np.zeros((n, mask.shape[int(np.argmax(voxel_mm))]), dtype=np.bool_)
     within = slice(estimate.first_slice, estimate.first_slice + estimate.lost.shape[1])
@@ -166,7 +171,7 @@ def _result(
     imbalance = motion.gradient_imbalance(estimate.g[~estimate.b0], estimate.b[~estimate.b0])
     return MotionEddyResult(
         corrected, rotated, rigid, eddy, int(used[estimate.reference]), displacement, framewise,
-        gain, outside, lost, status, imbalance <= HALF_SPHERE_IMBALANCE,
+        gain, outside, lost, status, imbalance <= HALF_SPHERE_IMBALANCE, estimate.improved,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from mrn_prep.models.resample import sample
 _MARGIN_MM = 20.0  # of the images kept around the mask: the largest motion that can be met
 # blur relative to the finest, every so many voxels, iterations, eddy terms at most
 _PLAN = ((2.0, 2, 4, N_LINEAR), (1.0, 2, 5, N_LINEAR), (1.0, 1, 3, N_QUADRATIC))
+_SHRINKAGE = 0.01  # of weighted volumes; b0s have no eddy field to confuse motion with
 _FEWEST_TO_CHOOSE = 12  # weighted volumes that `least_motion` wants for its 9 unknowns
 
 
@@ -104,6 +105,7 @@ class Estimation:
         self.first_slice = int(origin[self.thick])
         self.lost = self._bridge_lost_slices(inner)
         self.smooth: Float = np.empty(0)
+        self.improved = True
         self.order = 3
         self.floor = 0.0
 
@@ -133,7 +135,21 @@ class Estimation:
         state = self._choose(state)
         for _ in range(2):
             state, last = self._iterate(state, others, every, self.n_eddy)
-        return self._choose(state), last
+        return self._unless_worse(self._choose(state), last)
+
+    def _unless_worse(self, state: State, last: Float) -> tuple[State, Float]:
+        """Leave everything where it was unless that made the volumes agree better."""
+        still = State.still(len(self.b))
+        self.improved = self._disagreement(state) < self._disagreement(still)
+        return (state, last) if self.improved else (still, np.zeros(len(self.b)))
+
+    def _disagreement(self, state: State) -> float:
+        """Return what no tensor explains of the smoothed images (root mean square)."""
+        observed = self._observe(state)[:, self.compared]
+        signal = np.maximum(np.nan_to_num(observed), np.float32(self.floor))
+        logs, design = np.log(signal), self._design(state)
+        left = logs - design @ np.linalg.lstsq(design, logs, rcond=None)[0]
+        return float(np.sqrt(np.mean((left * signal) ** 2)))
 
     def _bridge_lost_slices(self, inner: Mask) -> Mask:
         """Find lost slices and put their neighbours' mean there, lest smoothing spread them."""
@@ -220,7 +236,7 @@ class Estimation:
             observed = np.where(gone, np.float32(np.nan), observed)
         images = np.stack([observed, np.exp(predicted)])
         weighted, anchors = others[~self.b0[others]], others[self.b0[others]]
-        state, moved = self._register(state, images, weighted, every, n_eddy)
+        state, moved = self._register(state, images, weighted, every, n_eddy, _SHRINKAGE)
         state, moved_b0 = self._register(state, images, anchors, every, 0)
         # a pattern of gains that looks like diffusion is none of the receiver's doing
         gain = np.log(np.clip(state.gain, 0.2, 5.0))
@@ -228,7 +244,13 @@ class Estimation:
         return replace(state, gain=gain), moved + moved_b0
 
     def _register(
-        self, state: State, images: Float, which: NDArray[np.intp], every: Mask, n_eddy: int
+        self,
+        state: State,
+        images: Float,
+        which: NDArray[np.intp],
+        every: Mask,
+        n_eddy: int,
+        shrinkage: float = 0.0,
     ) -> tuple[State, Float]:
         """One Gauss-Newton step of some volumes; also how far it moved them (mm)."""
         moved: Float = np.zeros(len(self.b))
@@ -237,7 +259,8 @@ class Estimation:
         step = gauss_newton(
             np.ascontiguousarray(images[1][which]), np.ascontiguousarray(images[0][which]),
             self.region, every, state.rotation[which], state.translation_mm[which],
-            state.gain[which], state.offset[which], state.noise[which], self.pe_axis, n_eddy,
+            state.eddy[which], state.gain[which], state.offset[which], state.noise[which],
+            self.pe_axis, n_eddy, shrinkage,
         )  # fmt: skip
         new = {name: getattr(state, name).copy() for name in state.__dataclass_fields__}
         new["rotation"][which] = motion.rotation_matrix(step.rotation_rad) @ new["rotation"][which]

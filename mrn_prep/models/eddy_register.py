@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from mrn_prep.models.motion import N_QUADRATIC, Float, Mask
+from mrn_prep.models.motion import N_QUADRATIC, Float, Mask, rotation_vector
 
 _N_RIGID = 6
 _OUTLYING = 3.0  # standardised residual at which a voxel's weight has fallen to a quarter
@@ -91,11 +91,13 @@ def gauss_newton(
     compared: Mask,
     rotations: Float,
     translations_mm: Float,
+    eddy: Float,
     gain: Float,
     offset: Float,
     noise: Float,
     pe_axis: int | None,
     n_eddy: int,
+    shrinkage: float,
 ) -> Step:
     r"""Move volumes towards their predictions.
 
@@ -111,12 +113,17 @@ def gauss_newton(
     region : Region
     compared : bool array, shape (m,)
         Voxels whose difference counts.
-    rotations, translations_mm, gain, offset, noise : arrays, shape (n, ...)
+    rotations, translations_mm, eddy, gain, offset, noise : arrays, shape (n, ...)
         Present state.
     pe_axis : int or None
     n_eddy : int
         Number of eddy coefficients: 0, `N_LINEAR` or `N_QUADRATIC`; the first, the
         shift, is left to the translation.
+    shrinkage : float
+        Weight of staying at rest, relative to what the images say of each parameter:
+        what they determine well is shortened by that part; combinations that they do
+        not show (a turn that shears along phase encoding, and the eddy field that
+        shears back) do not drift.
 
     Returns
     -------
@@ -132,8 +139,13 @@ def gauss_newton(
     )  # fmt: skip
     size = np.sqrt(np.einsum("nii->ni", hessian))
     size[size == 0] = 1.0
-    scaled = hessian / size[:, :, None] / size[:, None] + 1e-4 * np.eye(k)
-    solution = -np.linalg.solve(scaled, (gradient / size)[..., None])[..., 0] / size
+    terms = eddy[:, 1 : 1 + n_terms]
+    free = np.zeros((len(predicted), 2))  # gain and offset are not held back
+    present = np.concatenate([rotation_vector(rotations), translations_mm, terms, free], axis=1)
+    rest = np.append(np.full(k - 2, shrinkage), [0.0, 0.0])
+    scaled = hessian / size[:, :, None] / size[:, None] + np.diag(1e-4 + rest)
+    pull = gradient / size + rest * size * present
+    solution = -np.linalg.solve(scaled, pull[..., None])[..., 0] / size
     eddy = np.zeros((len(predicted), N_QUADRATIC))
     eddy[:, 1 : 1 + n_terms] = solution[:, _N_RIGID:-2]
     gain, offset = solution[:, -2], solution[:, -1]
