@@ -40,11 +40,17 @@ class MapInterface(SimpleInterface):
         flags: Sequence[str] = (),
         method: str = "",
         references: Sequence[str] = (),
+        note: str = "",
     ) -> None:
-        """Set the output `facts`; unknown numbers become None, as JSON has no NaN."""
+        """Set the output `facts`; unknown numbers become None, as JSON has no NaN.
+
+        `note` says what the standard errors leave out.
+        """
         facts: dict[str, object] = {"ValidityFlags": sorted(set(flags))}
         if method:
             facts["EstimationMethod"] = method
+        if note:
+            facts["StandardErrorNote"] = note
         if references:
             facts["EstimationReference"] = list(references)
         if quality:

@@ -82,6 +82,8 @@ class Denoise(MapInterface):
             quality={"n_components": float(np.nanmedian(result.n_components[inside]))},
             method="Marchenko-Pastur PCA denoising",
             references=["doi:10.1016/j.neuroimage.2016.08.016"],
+            note="Standard errors hold for the noise that denoising kept. Slow changes of tissue "
+            "within a patch that denoising took for noise are not in them.",
         )
         return runtime
 
@@ -173,24 +175,26 @@ class MergeFacts(MapInterface):
     output_spec = FactsOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        given = [self.inputs.tensor, self.inputs.denoising, self.inputs.motion]
+        given = [self.inputs.denoising, self.inputs.motion, self.inputs.tensor]
         flags = {f for facts in given if facts for f in facts["ValidityFlags"]}
         if not self.inputs.denoising:
             flags.add("not-denoised")
         if not self.inputs.motion:
             flags.add("motion-not-corrected")
         quality = {k: v for facts in given if facts for k, v in facts.get("Quality", {}).items()}
-        methods = [
-            facts["EstimationMethod"]
-            for facts in given[::-1]
-            if facts and facts.get("EstimationMethod")
-        ]
-        references = [r for facts in given if facts for r in facts.get("EstimationReference", [])]
         self._results["facts"] = {
             **self.inputs.tensor,
             "ValidityFlags": sorted(flags),
             "Quality": quality,
-            "EstimationMethod": "; ".join(methods),
-            "EstimationReference": references,
+            "EstimationMethod": "; ".join(_all(given, "EstimationMethod")),
+            "EstimationReference": [r for refs in _all(given, "EstimationReference") for r in refs],
         }
+        notes = _all(given, "StandardErrorNote")
+        if notes:
+            self._results["facts"]["StandardErrorNote"] = " ".join(notes)
         return runtime
+
+
+def _all(given: Any, key: str) -> list[Any]:
+    """Return what the steps that were taken say under a key, in their order."""
+    return [facts[key] for facts in given if facts and facts.get(key)]

@@ -67,7 +67,8 @@ class CorrectMotion(MapInterface):
             },
             flags=["no-eddy"] * (not eddy)
             + ["half-sphere"] * (eddy and not result.whole_sphere)
-            + ["motion"] * (framewise > 0.5 * min(size)),
+            + ["motion"] * (framewise > 0.5 * min(size))
+            + ["se-lower-bound"] * result.improved,
             method="model-based motion"
             + " and eddy-current" * eddy
             + " correction"

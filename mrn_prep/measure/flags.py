@@ -15,7 +15,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "b1-first-order": "B1+ by the first-order formula only (reads up to 1 % low); no T1 series "
         "to refine it with.",
         "no-se": "No standard errors: the noise could not be estimated.",
-        "se-uncalibrated": "Standard errors are not calibrated for this processing.",
+        "se-lower-bound": "Standard errors are a lower bound: what misregistration is left after "
+        "motion correction is not in them.",
         "motion-not-corrected": "Motion was not corrected.",
         "no-eddy": "Eddy-current distortion was not corrected (no phase-encoding direction).",
         "not-denoised": "The series was not denoised.",
