@@ -158,7 +158,7 @@ def checked(value: object, like: object, spec: dataclasses.Field[Any], where: st
     if isinstance(like, float):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{where} is {value!r}; wanted a number{_in_unit(meta)}")
-        low, high = meta.get("low"), meta.get("high")
+        low, high = float(meta["low"]), float(meta["high"])
         if not (low <= value <= high):
             raise ValueError(f"{where} is {value:g}; wanted {low:g} to {high:g}{_in_unit(meta)}")
         return float(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ class FileSpec:
 
 
 _DTI = "diffusion tensor, weighted least squares, true b-values"
-_D_MM2 = {"units": "mm^2/s", "table_units": "10^-3 mm^2/s", "table_scale": 1e3,
+_D_MM2: dict[str, Any] = {"units": "mm^2/s", "table_units": "10^-3 mm^2/s", "table_scale": 1e3,
           "physical": (0.05e-3, 4e-3), "display": (0.0, 3e-3)}  # fmt: skip
 
 _MAPS = (
@@ -136,7 +137,7 @@ _MAPS = (
 _FILES = (
     FileSpec(key="dwi", modality="dwi", datatype="dwi", suffix="dwi", extension=".nii.gz",
              entities={"desc": "preproc"},
-             description="Diffusion series after denoising, motion and eddy-current correction."),
+             description="Diffusion series as the tensor was fitted to it; EstimationMethod names the steps."),
     FileSpec(key="bval", modality="dwi", datatype="dwi", suffix="dwi", extension=".bval",
              entities={"desc": "preproc"}, description="b-values of the series (s/mm^2)."),
     FileSpec(key="bvec", modality="dwi", datatype="dwi", suffix="dwi", extension=".bvec",

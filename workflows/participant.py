@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nipype.pipeline import engine as pe
 
@@ -151,7 +152,7 @@ def _add_dwi(
     sidecar = series_sidecar(
         sources=[dwi.source], sequence_class=dwi.sequence_class, options={"dwi": options.dwi}
     )
-    common = {"out_dir": out_dir, "entities": dwi.entities, "sidecar": sidecar}
+    common: dict[str, Any] = {"out_dir": out_dir, "entities": dwi.entities, "sidecar": sidecar}
     keys = [spec.key for spec in of_modality("dwi", skip=options.dwi.not_made)]
     connect_maps(wf, series, f"save_{series.name}", keys, **common)
     files = [spec.key for spec in files_of("dwi", skip=options.dwi.not_made)]

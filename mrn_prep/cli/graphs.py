@@ -186,6 +186,8 @@ def _route_nipype_log(log_dir: Path, verbose: int) -> None:
     for name in NIPYPE_LOGGERS:
         logger = logging.getLogger(name)
         logger.propagate = False
-        if verbose < 2:
-            logger.handlers.clear()
+        for old in logger.handlers[:]:
+            if verbose < 2 or isinstance(old, logging.FileHandler):  # of an earlier run
+                logger.removeHandler(old)
+                old.close()
         logger.addHandler(handler)

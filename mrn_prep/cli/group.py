@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mrn_prep import __version__
 from mrn_prep.cli.config import Invocation
 from mrn_prep.cli.environment import prepare
 from mrn_prep.cli.run import tell
@@ -29,5 +30,10 @@ def run_group_level(invocation: Invocation, account: Account, terminal: Terminal
         for remark in result.remarks
     ]
     tell(account.problems, terminal)
-    for path in (*result.paths, write_group_page(invocation.out_dir)):
+    page = write_group_page(
+        invocation.out_dir,
+        remarks=result.remarks,
+        provenance={"version": __version__, "command": invocation.command},
+    )
+    for path in (*result.paths, page):
         terminal.say(f"written: {path}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
+import multiprocessing
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,8 +23,6 @@ from mrn_prep.cli.cluster import plugin_class, read_plugin_file
 
 KILLED = "WorkerKilled: the worker was killed twice, the second time running alone (out of memory?)"
 
-_PR_SET_PDEATHSIG = 1
-
 
 def _begin_worker(cwd: str, quiet: bool) -> None:
     """Set up a worker process; nipype's own words stay off the terminal if `quiet`."""
@@ -38,13 +37,20 @@ def _begin_worker(cwd: str, quiet: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have the system end this process when its parent is gone.
+    """End this process as soon as the run that started it is gone.
 
     A run killed by SIGKILL would else leave workers that write into folders
-    which the next run is about to use.
+    which the next run is about to use. The parent to the system is the fork
+    server, which such workers would keep alive in turn.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    run = multiprocessing.parent_process()
+
+    def wait_and_end() -> None:
+        if run is not None:
+            run.join()
+            os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
 
 
 class ResilientPlugin(MultiProcPlugin):  # type: ignore[misc]

@@ -148,7 +148,7 @@ def _table(
 
 
 def _unweighted(bvals: NDArray[np.floating], n_volumes: int) -> bool:
-    return bvals.size == n_volumes and bool((bvals <= B0_MAX).all())
+    return bvals.size == n_volumes and bool(((bvals >= 0) & (bvals <= B0_MAX)).all())
 
 
 def _check_gradients(

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel as nb
 import numpy as np
@@ -72,7 +73,7 @@ def write_map(
         Empty for the map itself, else ``se`` or ``status``.
     """
     path = Path(out_dir) / map_path(spec, entities, companion)
-    values: NDArray[np.generic] = np.asanyarray(image.dataobj)
+    values: NDArray[Any] = np.asanyarray(image.dataobj)
     own: dict[str, object] = dict(spec.sidecar())
     if companion == "status":
         values = values.astype(np.uint8)

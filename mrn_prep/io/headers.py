@@ -7,6 +7,7 @@ import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nb
 import numpy as np
@@ -79,6 +80,7 @@ def read_grid(path: Path) -> Grid:
     if len(block) < _HEADER_BYTES:
         raise ValueError("is truncated within its header")
     try:
+        header: Any
         if block[344:347] in (b"n+1", b"ni1"):
             header = nb.Nifti1Header(block)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def memberships(
     mask: NDArray[np.generic],
     mask_affine: Float,
     labels: Sequence[int],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     affine: Float,
 ) -> Mapping[int, Membership]:
     """Return the part of each voxel of a grid that lies in each labelled region.
@@ -81,7 +82,7 @@ def memberships(
 
 
 def probability_membership(
-    probability: Float, mask_affine: Float, shape: tuple[int, int, int], affine: Float
+    probability: Float, mask_affine: Float, shape: tuple[int, ...], affine: Float
 ) -> Membership:
     """Return the membership of a region that is given as probabilities (``probseg``)."""
     offsets = _offsets(mask_affine, affine, probability.shape == shape)
@@ -131,7 +132,7 @@ def _lookups(
     offsets: Sequence[tuple[float, ...]],
     mask_affine: Float,
     affine: Float,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     mask_shape: tuple[int, ...],
 ) -> Iterator[NDArray[np.intp]]:
     """Yield, for each sample point, the flat mask index of every voxel (-1 outside)."""
@@ -153,7 +154,7 @@ def _lookups(
         yield flat
 
 
-def _at(values: NDArray[np.generic], index: NDArray[np.intp]) -> NDArray[np.generic]:
+def _at(values: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:
     """Return values at flat indices; 0 outside."""
     found = np.ascontiguousarray(values).ravel()[np.maximum(index, 0)]
     found[index < 0] = 0

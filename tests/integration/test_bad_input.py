@@ -134,7 +134,7 @@ FAULTS = {
     "truncated in its header": (half_header, 65, "is truncated within its header", T1_OUT),
     "another format": (
         bytes_of(f"{DWI}.nii.gz", gzip.compress(b"x" * 5000)), 65, "is no NIfTI image", DWI_OUT),
-    "complex numbers": (complex_voxels, 65, "holds complex128 voxels", T1_OUT),
+    "complex numbers": (complex_voxels, 65, "holds complex64 voxels; only real numbers", T1_OUT),
     "broken link": (
         broken_link(f"{VFA.format(1)}.nii.gz"), 66,
         "sub-A01/anat/sub-A01_flip-1_VFA.nii.gz: is a link to a file that is not there; an annexed "
