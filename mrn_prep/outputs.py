@@ -137,7 +137,7 @@ _MAPS = (
 _FILES = (
     FileSpec(key="dwi", modality="dwi", datatype="dwi", suffix="dwi", extension=".nii.gz",
              entities={"desc": "preproc"},
-             description="Diffusion series as the tensor was fitted to it; EstimationMethod says how."),
+             description="Diffusion series as the tensor was fitted to it (EstimationMethod)."),
     FileSpec(key="bval", modality="dwi", datatype="dwi", suffix="dwi", extension=".bval",
              entities={"desc": "preproc"}, description="b-values of the series (s/mm^2)."),
     FileSpec(key="bvec", modality="dwi", datatype="dwi", suffix="dwi", extension=".bvec",
