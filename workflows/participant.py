@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nipype.pipeline import engine as pe
 
@@ -16,7 +15,7 @@ from mrn_prep.outputs import files_of, of_modality
 from mrn_prep.workflows._graph import same
 from mrn_prep.workflows.b1 import init_b1_wf
 from mrn_prep.workflows.dwi import init_dwi_wf
-from mrn_prep.workflows.sinks import connect_files, connect_maps, series_sidecar
+from mrn_prep.workflows.sinks import connect_outputs, series_sidecar
 from mrn_prep.workflows.t1 import init_t1_wf
 
 
@@ -104,8 +103,8 @@ def _add_b1(
         vfa = next((v for v in session.vfa if v.b1 is afi), None)
         b1 = init_b1_wf(afi, vfa=vfa, options=options.b1, mem_gb=_memory_gb(afi.grid, 40))
         workflows[id(afi)] = b1
-        connect_maps(
-            wf, b1, f"save_{b1.name}", [spec.key for spec in of_modality("b1")],
+        connect_outputs(
+            wf, b1, [spec.key for spec in of_modality("b1")],
             out_dir=out_dir, entities=afi.entities,
             sidecar=series_sidecar(
                 sources=[*afi.sources, *(vfa.sources if vfa else ())],
@@ -132,8 +131,8 @@ def _add_t1(
     if b1 is not None:
         wf.connect([(b1, t1, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("b1", "b1_se")])])
     afi = vfa.b1 if b1 is not None else None
-    connect_maps(
-        wf, t1, f"save_{t1.name}", [spec.key for spec in of_modality("t1")],
+    connect_outputs(
+        wf, t1, [spec.key for spec in of_modality("t1")],
         out_dir=out_dir, entities=vfa.entities,
         sidecar=series_sidecar(
             sources=[*vfa.sources, *(afi.sources if afi else ())],
@@ -152,11 +151,13 @@ def _add_dwi(
     sidecar = series_sidecar(
         sources=[dwi.source], sequence_class=dwi.sequence_class, options={"dwi": options.dwi}
     )
-    common: dict[str, Any] = {"out_dir": out_dir, "entities": dwi.entities, "sidecar": sidecar}
-    keys = [spec.key for spec in of_modality("dwi", skip=options.dwi.not_made)]
-    connect_maps(wf, series, f"save_{series.name}", keys, **common)
-    files = [spec.key for spec in files_of("dwi", skip=options.dwi.not_made)]
-    connect_files(wf, series, f"save_series_{series.name}", files, **common)
+    skip = options.dwi.not_made
+    keys = [spec.key for spec in of_modality("dwi", skip)]
+    keys += [spec.key for spec in files_of("dwi", skip)]
+    connect_outputs(
+        wf, series, keys,
+        out_dir=out_dir, entities=dwi.entities, sidecar=sidecar,
+    )  # fmt: skip
 
 
 def _memory_gb(grid: Grid, n_copies: int) -> float:

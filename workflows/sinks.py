@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,43 +10,33 @@ from nipype.pipeline import engine as pe
 
 from mrn_prep import __version__
 from mrn_prep.interfaces.sinks import SaveFiles, SaveMaps, map_files
+from mrn_prep.outputs import FILES, OUTPUTS
 
 
-def connect_maps(
+def connect_outputs(
     wf: pe.Workflow,
     source: pe.Workflow,
-    name: str,
     keys: Sequence[str],
     *,
     out_dir: str,
     entities: Mapping[str, str],
     sidecar: Mapping[str, object],
 ) -> None:
-    """Write the maps `keys` of a workflow, with their companions and sidecars."""
-    sink = pe.Node(
-        SaveMaps(keys, out_dir=out_dir, entities=dict(entities), sidecar=dict(sidecar)),
-        name=name,
-    )
-    fields = dict.fromkeys(field for key in keys for _, field in map_files(key))
-    _connect(wf, source, sink, fields)
+    """Write what a workflow made, as the rows `keys` of the outputs table say.
 
-
-def connect_files(
-    wf: pe.Workflow,
-    source: pe.Workflow,
-    name: str,
-    keys: Sequence[str],
-    *,
-    out_dir: str,
-    entities: Mapping[str, str],
-    sidecar: Mapping[str, object],
-) -> None:
-    """Write the files `keys` of a workflow (series, gradient tables, time courses)."""
-    sink = pe.Node(
-        SaveFiles(keys, out_dir=out_dir, entities=dict(entities), sidecar=dict(sidecar)),
-        name=name,
-    )
-    _connect(wf, source, sink, dict.fromkeys(keys))
+    Maps get their companions and sidecars; series, gradient tables and time
+    courses are a node of their own.
+    """
+    common = {"out_dir": out_dir, "entities": dict(entities), "sidecar": dict(sidecar)}
+    maps = [key for key in keys if key in OUTPUTS]
+    files = [key for key in keys if key in FILES]
+    if maps:
+        fields = dict.fromkeys(field for key in maps for _, field in map_files(key))
+        sink = pe.Node(SaveMaps(maps, **common), name=f"save_{source.name}")
+        _connect(wf, source, sink, fields)
+    if files:
+        sink = pe.Node(SaveFiles(files, **common), name=f"save_series_{source.name}")
+        _connect(wf, source, sink, files)
 
 
 def series_sidecar(
@@ -78,7 +68,5 @@ def series_sidecar(
     }
 
 
-def _connect(
-    wf: pe.Workflow, source: pe.Workflow, sink: pe.Node, fields: Mapping[str, None]
-) -> None:
+def _connect(wf: pe.Workflow, source: pe.Workflow, sink: pe.Node, fields: Iterable[str]) -> None:
     wf.connect([(source, sink, [(f"outputnode.{field}", field) for field in (*fields, "facts")])])

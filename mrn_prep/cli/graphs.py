@@ -14,7 +14,6 @@ from mrn_prep import __version__
 from mrn_prep.cli.config import Invocation, to_toml
 from mrn_prep.cli.plugin import ResilientPlugin, cluster_plugin
 from mrn_prep.cli.resources import Resources
-from mrn_prep.cli.run import session_folder, tell
 from mrn_prep.cli.status import Account
 from mrn_prep.cli.terminal import Progress, Terminal
 from mrn_prep.errors import ExitCode, Problem
@@ -64,7 +63,7 @@ class Graphs:
     def make_tables(self) -> None:
         """Run what measures in the maps and writes the pages."""
         out_dir = self._invocation.out_dir.resolve()
-        sessions = [s for s in self._found.sessions if session_folder(out_dir, s).is_dir()]
+        sessions = [s for s in self._found.sessions if s.folder_in(out_dir).is_dir()]
         wf = init_tables_wf(
             sessions,
             options=self._invocation.options,
@@ -110,7 +109,7 @@ class Graphs:
                 failures.append(failure(wf.name, f"{type(error).__name__}: {error}"))
         finally:
             self._account.problems += failures
-            tell(failures, self._terminal)
+            self._terminal.tell(failures)
             if isinstance(plugin, ResilientPlugin):
                 plugin.end_workers()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from mrn_prep import __version__
 from mrn_prep.cli.config import Invocation
 from mrn_prep.cli.environment import prepare
-from mrn_prep.cli.run import tell
 from mrn_prep.cli.status import Account
 from mrn_prep.cli.stop import new_log_folder, writable
 from mrn_prep.cli.terminal import Terminal
@@ -29,7 +28,7 @@ def run_group_level(invocation: Invocation, account: Account, terminal: Terminal
         Problem(where="group", what=remark.rstrip("."), code=ExitCode.DONE)
         for remark in result.remarks
     ]
-    tell(account.problems, terminal)
+    terminal.tell(account.problems)
     page = write_group_page(
         invocation.out_dir,
         remarks=result.remarks,

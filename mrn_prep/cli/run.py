@@ -45,7 +45,7 @@ def run_participants(invocation: Invocation, account: Account, terminal: Termina
         return
     sweep(invocation.out_dir, deep=False)
     for session in found.sessions:
-        sweep(session_folder(invocation.out_dir, session))
+        sweep(session.folder_in(invocation.out_dir))
     if not invocation.reports_only:
         # numba and numpy's threads are set up when they are imported, so not before `prepare`
         from mrn_prep.inputs.voxels import check_voxels
@@ -53,7 +53,7 @@ def run_participants(invocation: Invocation, account: Account, terminal: Termina
         terminal.say("checking all images ...")
         found = check_voxels(found, resources.n_cpus)
     account.problems += found.problems
-    tell(found.problems, terminal)
+    terminal.tell(found.problems)
     from mrn_prep.cli.graphs import Graphs
 
     graphs = Graphs(invocation, found, resources, n_threads, account, terminal)
@@ -62,18 +62,6 @@ def run_participants(invocation: Invocation, account: Account, terminal: Termina
     _without_maps(invocation, found.sessions, account, terminal)
     graphs.make_tables()
     _list_pages(invocation.out_dir, found.sessions, terminal)
-
-
-def session_folder(out_dir: Path, session: SessionInputs) -> Path:
-    """Return the folder of a session's derivatives."""
-    folder = out_dir / f"sub-{session.subject}"
-    return folder / f"ses-{session.session}" if session.session else folder
-
-
-def tell(problems: Iterable[Problem], terminal: Terminal) -> None:
-    """Say each problem in a line of its own."""
-    for problem in problems:
-        terminal.say(("note: " if problem.is_remark else "PROBLEM: ") + str(problem))
 
 
 def _resources(invocation: Invocation) -> Resources:
@@ -99,10 +87,10 @@ def _without_maps(
             code=ExitCode.INPUT_MISSING,
         )
         for session in sessions
-        if not session_folder(invocation.out_dir, session).is_dir()
+        if not session.folder_in(invocation.out_dir).is_dir()
     ]
     account.problems += missing
-    tell(missing, terminal)
+    terminal.tell(missing)
 
 
 def _list_pages(out_dir: Path, sessions: Iterable[SessionInputs], terminal: Terminal) -> None:

@@ -7,9 +7,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+from mrn_prep.errors import Problem
 
 
 def clock(seconds: float) -> str:
@@ -70,6 +72,11 @@ class Terminal:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             for part in line.splitlines() or [""]:
                 print(f"{stamp}  {part}".rstrip(), file=self._log)
+
+    def tell(self, problems: Iterable[Problem]) -> None:
+        """Say each problem in a line of its own."""
+        for problem in problems:
+            self.say(("note: " if problem.is_remark else "PROBLEM: ") + str(problem))
 
     def running(self, line: str) -> None:
         """Show what is running, where that can be wiped again."""

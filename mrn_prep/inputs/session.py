@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.b1 import AFIInputs, find_afi
@@ -49,6 +50,11 @@ class SessionInputs:
     def label(self) -> str:
         """Such as ``sub-01 ses-02``."""
         return session_label(self.subject, self.session)
+
+    def folder_in(self, out_dir: Path) -> Path:
+        """Return the folder of the session's derivatives."""
+        folder = out_dir / f"sub-{self.subject}"
+        return folder / f"ses-{self.session}" if self.session else folder
 
     @property
     def series(self) -> tuple[AFIInputs | VFAInputs | DWIInputs, ...]:
