@@ -9,7 +9,6 @@ from nipype.pipeline import engine as pe
 
 from mrn_prep.inputs import DWIInputs, SessionInputs, VFAInputs
 from mrn_prep.interfaces.session import MeasureSession, WritePage
-from mrn_prep.io.headers import Grid
 from mrn_prep.options import Options
 from mrn_prep.outputs import files_of, of_modality
 from mrn_prep.workflows._graph import same
@@ -101,7 +100,7 @@ def _add_b1(
     workflows = {}
     for afi in session.b1:
         vfa = next((v for v in session.vfa if v.b1 is afi), None)
-        b1 = init_b1_wf(afi, vfa=vfa, options=options.b1, mem_gb=_memory_gb(afi.grid, 40))
+        b1 = init_b1_wf(afi, vfa=vfa, options=options.b1, mem_gb=afi.memory_gb)
         workflows[id(afi)] = b1
         connect_outputs(
             wf, b1, [spec.key for spec in of_modality("b1")],
@@ -126,7 +125,7 @@ def _add_t1(
         vfa,
         with_b1=b1 is not None,
         options=options.t1,
-        mem_gb=_memory_gb(vfa.grid, 8 * len(vfa.files)),
+        mem_gb=vfa.memory_gb,
     )
     if b1 is not None:
         wf.connect([(b1, t1, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("b1", "b1_se")])])
@@ -145,11 +144,9 @@ def _add_t1(
 def _add_dwi(
     wf: pe.Workflow, dwi: DWIInputs, options: Options, out_dir: str, n_threads: int
 ) -> None:
-    series = init_dwi_wf(
-        dwi, options=options.dwi, n_threads=n_threads, mem_gb=0.6 + _memory_gb(dwi.grid, 3)
-    )
+    series = init_dwi_wf(dwi, options=options.dwi, n_threads=n_threads, mem_gb=dwi.memory_gb)
     sidecar = series_sidecar(
-        sources=[dwi.source], sequence_class=dwi.sequence_class, options={"dwi": options.dwi}
+        sources=dwi.sources, sequence_class=dwi.sequence_class, options={"dwi": options.dwi}
     )
     skip = options.dwi.not_made
     keys = [spec.key for spec in of_modality("dwi", skip)]
@@ -158,8 +155,3 @@ def _add_dwi(
         wf, series, keys,
         out_dir=out_dir, entities=dwi.entities, sidecar=sidecar,
     )  # fmt: skip
-
-
-def _memory_gb(grid: Grid, n_copies: int) -> float:
-    """Estimate the memory of a step that holds so many float32 copies of an image."""
-    return 0.2 + n_copies * grid.float32_bytes / 2**30

@@ -14,14 +14,12 @@ from mrn_prep.cli.resources import available
 from mrn_prep.cli.status import Account
 from mrn_prep.cli.terminal import Terminal, count
 from mrn_prep.errors import Problem
-from mrn_prep.inputs import AFIInputs, DWIInputs, SessionInputs, VFAInputs
+from mrn_prep.inputs import SessionInputs
+from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.derivatives import file_path, map_path
 from mrn_prep.options import Options
 from mrn_prep.outputs import files_of, of_modality
 
-Series = AFIInputs | VFAInputs | DWIInputs
-
-_GIB = 2**30
 _WIDTH = 100
 _NAMED = 8
 """Sessions, or files of a note, that are named before the rest is only counted."""
@@ -48,14 +46,13 @@ def run_plan(invocation: Invocation, account: Account, terminal: Terminal) -> No
     terminal.say("\n" + _totals(invocation, sessions))
 
 
-def outputs(series: Series, options: Options) -> list[str]:
+def outputs(series: SeriesInputs, options: Options) -> list[str]:
     """Return the files that one series becomes, relative to the output folder."""
-    modality = {AFIInputs: "b1", VFAInputs: "t1", DWIInputs: "dwi"}[type(series)]
     paths = []
-    for spec in of_modality(modality, skip=options.dwi.not_made):
+    for spec in of_modality(series.modality, skip=options.dwi.not_made):
         companions = ("", "se", "status") if spec.companions else ("",)
         paths += [map_path(spec, series.entities, companion) for companion in companions]
-    files = files_of(modality, skip=options.dwi.not_made)
+    files = files_of(series.modality, skip=options.dwi.not_made)
     return paths + [file_path(spec, series.entities) for spec in files]
 
 
@@ -90,8 +87,8 @@ def _session_lines(
         made = outputs(series, options)
         shown = made if verbose else [n for n in made if not re.search("desc-(se|status)_", n)]
         companions = "; desc-se and desc-status of the maps" if len(shown) < len(made) else ""
-        yield f"  {_describe(series)}"
-        yield _listed("from", _short(_names(series), prefix))
+        yield f"  {series.description}"
+        yield _listed("from", _short((name.rpartition("/")[2] for name in series.sources), prefix))
         yield _listed("to", _short((name.rpartition("/")[2] for name in shown), prefix), companions)
     if session.regions:
         n = sum(len(file.regions) for file in session.regions)
@@ -130,21 +127,6 @@ def _short(names: Iterable[str], prefix: str) -> list[str]:
     ]
 
 
-def _describe(series: Series) -> str:
-    if isinstance(series, AFIInputs):
-        return f"B1+ by AFI ({series.sequence_class})"
-    if isinstance(series, VFAInputs):
-        corrected = "with B1+" if series.b1 else "WITHOUT B1+ (flagged no-b1)"
-        return f"T1 by variable flip angle, {corrected} ({series.sequence_class})"
-    eddy = "motion and eddy currents" if series.pe_axis is not None else "motion only"
-    return f"diffusion, {series.grid.n_volumes} volumes, {eddy} ({series.sequence_class})"
-
-
-def _names(series: Series) -> list[str]:
-    sources = [series.source] if isinstance(series, DWIInputs) else series.sources
-    return [source.rpartition("/")[2] for source in sources]
-
-
 def _notes(problems: Iterable[Problem]) -> Iterator[str]:
     """Yield notes; one that is true of many files is told once, with their number."""
     where: dict[str, list[str]] = {}
@@ -161,7 +143,7 @@ def _totals(invocation: Invocation, sessions: Sequence[SessionInputs]) -> str:
     one_of_each = {type(series): series for series in every}
     n_each = {kind: len(outputs(one, invocation.options)) for kind, one in one_of_each.items()}
     n_files = sum(n_each[type(series)] for series in every)
-    memory = max([0.0, *map(_memory_gb, every)])
+    memory = max([0.0, *(series.memory_gb for series in every)])
     limits, run = available(), invocation.run
     allowed = (run.mem_mb or limits.memory_mb) / 1024
     cpus = count(run.nprocs or limits.n_cpus, "processor")
@@ -170,7 +152,7 @@ def _totals(invocation: Invocation, sessions: Sequence[SessionInputs]) -> str:
         f"outputs: {n_files} images, series and tables of series; one page and two tables per "
         f"session\nmemory:  up to {_size(memory)} in one step (allowed here: {_size(allowed)}, "
         f"{cpus}){short}\n"
-        f"disk:    about {_size(sum(map(_disk_gb, every)))} with intermediate results"
+        f"disk:    about {_size(sum(series.disk_gb for series in every))} with intermediate results"
     )
 
 
@@ -181,14 +163,3 @@ def _size(gigabytes: float) -> str:
     ('13 MB', '2.3 GB')
     """
     return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{max(1, round(gigabytes * 1024))} MB"
-
-
-def _memory_gb(series: Series) -> float:
-    copies = 3 if isinstance(series, DWIInputs) else 40
-    base = 0.6 if isinstance(series, DWIInputs) else 0.2
-    return base + copies * series.grid.float32_bytes / _GIB
-
-
-def _disk_gb(series: Series) -> float:
-    copies = 4 if isinstance(series, DWIInputs) else 20
-    return copies * series.grid.float32_bytes / _GIB

@@ -8,25 +8,19 @@ from dataclasses import dataclass
 
 from mrn_prep.errors import Problem
 from mrn_prep.inputs.checks import Checker, equal_in_all
+from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.dataset import BidsFile, Dataset, Metadata
-from mrn_prep.io.headers import Grid
 from mrn_prep.io.names import series_entities
 
 _WHICH = re.compile(r"tr([12])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AFIInputs:
-    """A pair of images with two repetition times.
+class AFIInputs(SeriesInputs):
+    """A pair of images with two repetition times; `files` has that of the shorter first.
 
     Attributes
     ----------
-    entities
-        What the names of its maps share.
-    files
-        Absolute paths: the image of the shorter TR, then of the longer.
-    sources
-        BIDS URIs of the files.
     flip_deg
         Nominal flip angle (degrees).
     tr1_s, tr2_s
@@ -35,15 +29,19 @@ class AFIInputs:
         Paths (relative to the data set) that the sidecar names.
     """
 
-    entities: Mapping[str, str]
-    files: tuple[str, ...]
-    sources: tuple[str, ...]
+    modality = "b1"
+    name = "B1+"
+    _copies = 20
+
     flip_deg: float
     tr1_s: float
     tr2_s: float
-    grid: Grid
     intended_for: tuple[str, ...]
-    sequence_class: str
+
+    @property
+    def description(self) -> str:
+        """What will be done with the series."""
+        return f"B1+ by AFI ({self.sequence_class})"
 
     def is_for(self, paths: Iterable[str]) -> bool:
         """Whether the sidecar names one of these files as what it is for."""

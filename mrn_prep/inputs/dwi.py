@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.checks import Checker
+from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.dataset import BidsFile, Dataset
 from mrn_prep.io.gradients import read_rows
-from mrn_prep.io.headers import Grid
 from mrn_prep.io.names import series_entities
 
 B0_MAX = 5.0
@@ -23,32 +23,38 @@ _AXES = {"i": 0, "j": 1, "k": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DWIInputs:
-    """One diffusion series, ready to process.
+class DWIInputs(SeriesInputs):
+    """One diffusion series, ready to process; `files` has one image.
 
     Attributes
     ----------
-    entities
-        What the names of its derivatives share.
-    file, bval_file, bvec_file
+    bval_file, bvec_file
         Absolute paths.
-    source
-        BIDS URI of the image.
     b_s_mm2
         b-values (s/mm²), one per volume.
     pe_axis
         Voxel axis of phase encoding, or None where the sidecar does not tell.
     """
 
-    entities: Mapping[str, str]
-    file: str
+    modality = "dwi"
+    name = "Diffusion"
+    _copies = 3
+
     bval_file: str
     bvec_file: str
-    source: str
     b_s_mm2: tuple[float, ...]
     pe_axis: int | None
-    grid: Grid
-    sequence_class: str
+
+    @property
+    def file(self) -> str:
+        """The image."""
+        return self.files[0]
+
+    @property
+    def description(self) -> str:
+        """What will be done with the series."""
+        eddy = "motion and eddy currents" if self.pe_axis is not None else "motion only"
+        return f"diffusion, {self.grid.n_volumes} volumes, {eddy} ({self.sequence_class})"
 
 
 def find_dwi(
@@ -113,10 +119,10 @@ def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
     echo = f"TE{te_s * 1e3:g}-" if te_s else ""
     return DWIInputs(
         entities=series_entities(file.entities),
-        file=str(file.full),
+        files=(str(file.full),),
         bval_file=str(bval_file.full),
         bvec_file=str(bvec_file.full),
-        source=checker.dataset.uri(file),
+        sources=(checker.dataset.uri(file),),
         b_s_mm2=tuple(float(b) for b in bvals),
         pe_axis=None if pe is None else _AXES[pe[0]],
         grid=grid,

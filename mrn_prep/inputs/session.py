@@ -13,6 +13,7 @@ from mrn_prep.inputs.checks import suffix_rules
 from mrn_prep.inputs.dwi import DWIInputs, find_dwi
 from mrn_prep.inputs.rois import RegionFile, find_regions
 from mrn_prep.inputs.select import Selection
+from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.inputs.vfa import VFAInputs, find_vfa
 from mrn_prep.io.dataset import BidsFile, Dataset
 from mrn_prep.io.tables import read_table
@@ -57,7 +58,7 @@ class SessionInputs:
         return folder / f"ses-{self.session}" if self.session else folder
 
     @property
-    def series(self) -> tuple[AFIInputs | VFAInputs | DWIInputs, ...]:
+    def series(self) -> tuple[SeriesInputs, ...]:
         """All series, in the order in which they are processed."""
         return (*self.b1, *self.vfa, *self.dwi)
 

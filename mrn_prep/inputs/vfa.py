@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mrn_prep.errors import Problem
 from mrn_prep.inputs.b1 import AFIInputs
 from mrn_prep.inputs.checks import Checker, equal_in_all
+from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.dataset import BidsFile, Dataset, group_by
-from mrn_prep.io.headers import Grid
 from mrn_prep.io.names import series_entities
 
 _PARTS = frozenset({"flip", "part"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class VFAInputs:
+class VFAInputs(SeriesInputs):
     """One flip-angle series, ready to fit.
 
     Attributes
     ----------
-    entities
-        What the names of its maps share.
-    files
-        Absolute paths, in the order of `flip_deg`.
-    sources
-        BIDS URIs of the files.
     flip_deg
-        Nominal flip angles, increasing (degrees).
+        Nominal flip angles, increasing (degrees), in the order of `files`.
     tr_s
         Time between excitations (s), the same for all.
     b1
         B1+ series to correct with, or None.
-    sequence_class
-        Fingerprint of the protocol.
     """
 
-    entities: Mapping[str, str]
-    files: tuple[str, ...]
-    sources: tuple[str, ...]
+    modality = "t1"
+    name = "T1"
+    _copies = 8
+
     flip_deg: tuple[float, ...]
     tr_s: float
-    grid: Grid
     b1: AFIInputs | None
-    sequence_class: str
+
+    @property
+    def description(self) -> str:
+        """What will be done with the series."""
+        corrected = "with B1+" if self.b1 else "WITHOUT B1+ (flagged no-b1)"
+        return f"T1 by variable flip angle, {corrected} ({self.sequence_class})"
 
 
 def find_vfa(

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.b1 import AFIInputs
-from mrn_prep.inputs.dwi import DWIInputs
 from mrn_prep.inputs.rois import RegionFile
+from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.inputs.session import Found, SessionInputs
-from mrn_prep.inputs.vfa import VFAInputs
 from mrn_prep.io.images import array, load
 from mrn_prep.models.b1_afi import afi_looks_swapped
 from mrn_prep.models.mask import limb_mask
 
-Series = AFIInputs | VFAInputs | DWIInputs
 _AT_ONCE = 4
 """Series held in memory at once, however many processors there are."""
 
@@ -30,16 +28,13 @@ class _Job:
     """Something to read: a series or a region file of a session."""
 
     session: SessionInputs
-    what: Series | RegionFile
+    what: SeriesInputs | RegionFile
 
 
 def check_voxels(found: Found, n_threads: int = 1) -> Found:
     """Read all images once; series and regions with unusable voxels are dropped and told."""
-    jobs = [
-        _Job(session, what)
-        for session in found.sessions
-        for what in (*session.series, *session.regions)
-    ]
+    jobs = [_Job(session, series) for session in found.sessions for series in session.series]
+    jobs += [_Job(session, file) for session in found.sessions for file in session.regions]
     with ThreadPoolExecutor(max_workers=min(max(1, n_threads), _AT_ONCE)) as pool:
         results = list(pool.map(_problems, jobs))
     bad = {id(job.what) for job, wrong in zip(jobs, results, strict=True) if wrong}
@@ -88,10 +83,8 @@ def _problems(job: _Job) -> list[Problem]:
     what, label = job.what, job.session.label
     if isinstance(what, RegionFile):
         return _read(what.file, "Its regions are not measured", finite=False)[1]
-    files = (what.file,) if isinstance(what, DWIInputs) else what.files
-    named = {AFIInputs: "B1+", VFAInputs: "T1", DWIInputs: "Diffusion"}[type(what)]
-    costs = f"{named} of {label} is left out"
-    read = [_read(file, costs) for file in files]
+    costs = f"{what.name} of {label} is left out"
+    read = [_read(file, costs) for file in what.files]
     problems = [problem for _, wrong in read for problem in wrong]
     voxels = [data for data, _ in read if data is not None]
     if isinstance(what, AFIInputs) and not problems:

@@ -47,8 +47,8 @@ def vfa(files, afi):
 def dwi(files):
     return DWIInputs(
         entities={"subject": "01", "run": "1", "datatype": "dwi", "suffix": "dwi"},
-        file=files["dwi"], bval_file=files["bval"], bvec_file=files["bvec"],
-        source="bids:raw:dwi", b_s_mm2=(0.0, 800.0), pe_axis=1, grid=GRID, sequence_class="DWI",
+        files=(files["dwi"],), bval_file=files["bval"], bvec_file=files["bvec"],
+        sources=("bids:raw:dwi",), b_s_mm2=(0.0, 800.0), pe_axis=1, grid=GRID, sequence_class="DWI",
     )  # fmt: skip
 
 
