@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 MODALITIES = ("t1", "t2", "fatwater", "mt", "dwi", "dce")
-PROCESSED = ("t1", "dwi")
+PROCESSED = ("t1", "t2", "fatwater", "mt", "dwi", "dce")
 """The modalities that this version computes."""
 
 
@@ -57,6 +57,57 @@ class T1Options:
     """T1 mapping."""
 
     use_b1: bool = choice(True, "correct flip angles by the B1+ map where there is one")
+    spoiling: bool = choice(
+        False, "correct incomplete spoiling of flip-angle series, from the phase increment and "
+        "gradient moment in the sidecar",
+    )  # fmt: skip
+    register: bool = choice(False, "bring the images of a series into one place before the fit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class T2Options:
+    """T2 mapping."""
+
+    model: str = choice(
+        "water-fat", "model of multi-echo trains: extended phase graphs of water and fat, of one "
+        "tissue, or an exponential (reads long, flagged)",
+        choices=("water-fat", "single", "mono"),
+    )  # fmt: skip
+    use_b1: bool = choice(
+        True, "take B1+ from its map where there is one (off: fit it to the echoes)"
+    )
+    refocusing_deg: float = choice(
+        180.0, "nominal refocusing angle of multi-echo trains", low=30.0, high=180.0,
+        unit="degrees",
+    )  # fmt: skip
+    slice_profile: str = choice(
+        "ideal", "angles across the slice: the same everywhere, or those of windowed sinc pulses",
+        choices=("ideal", "sinc"),
+    )  # fmt: skip
+    fat_region: str = choice(
+        "", "name of a region of fat in which its T2 is measured (default: the subcutaneous fat "
+        "is found)",
+    )  # fmt: skip
+    register: bool = choice(False, "bring the images of a series into one place before the fit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FatWaterOptions:
+    """Fat fraction and T2*."""
+
+    phase: bool = choice(True, "use the phase where there is one (off: magnitudes only, flagged)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MTOptions:
+    """Magnetisation transfer."""
+
+    use_b1: bool = choice(True, "correct flip angles by the B1+ map where there is one")
+    residual_b1_c: float = choice(
+        0.0, "constant C of the residual B1+ correction of MTsat, (1 - C) / (1 - C B1); it "
+        "belongs to one pulse (0.4 for that of Weiskopf 2013); 0 for none", low=0.0, high=0.9,
+    )  # fmt: skip
+    register: bool = choice(False, "bring the images of a series into one place before the fit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +118,13 @@ class DWIOptions:
     motion: str = choice(
         "eddy", "correction between volumes: rigid motion and eddy currents, rigid only, or none",
         choices=("eddy", "rigid", "none"),
+    )  # fmt: skip
+    gibbs: bool = choice(
+        False, "remove Gibbs ringing of fully sampled k-space (skipped under partial Fourier)"
+    )
+    ivim: str = choice(
+        "segmented", "perfusion where there are four b-values below 200 s/mm2: D from the high "
+        "ones and f from what is left, all at once, or none", choices=("segmented", "full", "none"),
     )  # fmt: skip
     low_b_in_tensor: bool = choice(
         False, "keep volumes with 5 < b < 200 s/mm2 (perfusion) in the tensor fit"
@@ -79,12 +137,52 @@ class DWIOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DCEOptions:
+    """DCE perfusion."""
+
+    model: str = choice(
+        "etofts", "model of the curves: Tofts, extended Tofts, Patlak, two-compartment uptake or "
+        "exchange; or all of them and the choice by AICc",
+        choices=("etofts", "tofts", "patlak", "2cum", "2cxm", "select"),
+    )  # fmt: skip
+    delay: bool = choice(False, "fit the delay of the bolus behind the input function")
+    aif: str = choice(
+        "any", "input function: the first of a table beside the series, a region of tissue artery "
+        "(or vein), vessels found in the series and Parker's population curve; or one of them "
+        "alone",
+        choices=("any", "table", "artery", "vein", "auto", "parker", "georgiou", "weinmann"),
+    )  # fmt: skip
+    aif_rescale: str = choice(
+        "none", "rescaling of a measured input function for partial volume and inflow, to the "
+        "tail of a region of tissue vein", choices=("none", "vein"),
+    )  # fmt: skip
+    motion: str = choice(
+        "rigid", "correction between frames: rigid to the frames before contrast, or none",
+        choices=("rigid", "none"),
+    )  # fmt: skip
+    use_b1: bool = choice(True, "correct flip angles by the B1+ map where there is one")
+    t1_s: float = choice(
+        0.0, "T1 before contrast everywhere, in place of a map (flagged); 0 takes the session's "
+        "map, or 1.4 s where there is none", low=0.0, high=10.0, unit="s",
+    )  # fmt: skip
+
+    @property
+    def not_made(self) -> tuple[str, ...]:
+        """Keys of `FILES` that these options leave out."""
+        return ("dce_confounds",) * (self.motion == "none")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ROIOptions:
     """Measurements in regions."""
 
     min_fraction: float = choice(
         0.5, "smallest part of a voxel that must lie in a region for the voxel to count",
         low=0.01, high=1.0,
+    )  # fmt: skip
+    reference: str = choice(
+        "table", "what T2 signal ratios refer to: the reference column of the label table, "
+        "contralateral, or the name of a region or tissue",
     )  # fmt: skip
 
 
@@ -94,7 +192,11 @@ class Options:
 
     b1: B1Options = field(default_factory=B1Options)
     t1: T1Options = field(default_factory=T1Options)
+    t2: T2Options = field(default_factory=T2Options)
+    fatwater: FatWaterOptions = field(default_factory=FatWaterOptions)
+    mt: MTOptions = field(default_factory=MTOptions)
     dwi: DWIOptions = field(default_factory=DWIOptions)
+    dce: DCEOptions = field(default_factory=DCEOptions)
     roi: ROIOptions = field(default_factory=ROIOptions)
 
     def with_values(self, section: str, values: Mapping[str, object]) -> Options:
@@ -133,7 +235,16 @@ class RunOptions:
 
 
 SECTIONS: Mapping[str, type] = MappingProxyType(
-    {"b1": B1Options, "t1": T1Options, "dwi": DWIOptions, "roi": ROIOptions}
+    {
+        "b1": B1Options,
+        "t1": T1Options,
+        "t2": T2Options,
+        "fatwater": FatWaterOptions,
+        "mt": MTOptions,
+        "dwi": DWIOptions,
+        "dce": DCEOptions,
+        "roi": ROIOptions,
+    }
 )
 
 
@@ -162,6 +273,8 @@ def checked(value: object, like: object, spec: dataclasses.Field[Any], where: st
         if not (low <= value <= high):
             raise ValueError(f"{where} is {value:g}; wanted {low:g} to {high:g}{_in_unit(meta)}")
         return float(value)
+    if isinstance(like, str) and not isinstance(value, str):
+        raise ValueError(f"{where} is {value!r}; wanted a text")
     if meta.get("choices") and value not in meta["choices"]:
         raise ValueError(f"{where} is {value!r}; wanted one of {', '.join(meta['choices'])}")
     return value

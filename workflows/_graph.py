@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 
+from mrn_prep.interfaces.align import AlignSeries
+
 
 def boundary(
     name: str, *, outputs: Sequence[str], inputs: Sequence[str] = ()
@@ -41,3 +43,14 @@ def series_name(what: str, entities: Mapping[str, str]) -> str:
     common = {"subject", "session", "suffix", "datatype", "extension"}
     own = [f"{name}_{value}" for name, value in entities.items() if name not in common]
     return "_".join([what, *own, "wf"]).replace("+", "plus")
+
+
+def in_place(
+    wf: pe.Workflow, fit: pe.Node, files: Sequence[str], *, register: bool, mem_gb: float
+) -> None:
+    """Give a fit the images of a series, registered to one another if asked for."""
+    if not register:
+        fit.inputs.in_files = list(files)
+        return
+    align = pe.Node(AlignSeries(in_files=list(files)), name="align", mem_gb=mem_gb)
+    wf.connect([(align, fit, [("out_files", "in_files"), ("facts", "before")])])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from nipype.pipeline import engine as pe
 
-from mrn_prep.inputs import AFIInputs, VFAInputs
-from mrn_prep.interfaces.t1 import FitVFA, MapB1AFI
+from mrn_prep.inputs import AFIInputs, AngleInputs, B1Inputs, B1MapInputs, DAMInputs, VFAInputs
+from mrn_prep.interfaces.b1 import MapB1Image, MapB1Pair
+from mrn_prep.interfaces.t1 import FitVFA
 from mrn_prep.options import B1Options
 from mrn_prep.workflows._graph import boundary, same, series_name
 
@@ -13,29 +14,33 @@ _MAPS = ("b1", "b1_se", "status", "facts")
 
 
 def init_b1_wf(
-    afi: AFIInputs, *, vfa: VFAInputs | None, options: B1Options, mem_gb: float = 0.5
+    b1: B1Inputs, *, vfa: VFAInputs | None, options: B1Options, mem_gb: float = 0.5
 ) -> pe.Workflow:
-    """B1+ by actual flip angle imaging (AFI), smoothed inside the limb.
+    """B1+ of any kind, smoothed inside the limb.
 
-    The usual AFI formula is first order in TR/T1. With a flip-angle series at
-    hand it corrects a first T1 map, with which the exact steady state of the
-    two repetition times is then inverted.
+    The usual formulas of actual flip angle imaging (AFI) and of the double-angle
+    method are those of short and of complete recovery. With a flip-angle series
+    at hand the first map corrects a first T1 map, with which the exact steady
+    state is then inverted.
 
     Outputs
     -------
     b1, b1_se, status, facts
     """
-    wf, _, outputs = boundary(series_name("b1", afi.entities), outputs=_MAPS)
-    protocol = {
-        "in_files": list(afi.files),
-        "flip_deg": afi.flip_deg,
-        "tr1_s": afi.tr1_s,
-        "tr2_s": afi.tr2_s,
+    wf, _, outputs = boundary(
+        series_name(f"b1_{b1.method}".rstrip("_"), b1.entities), outputs=_MAPS
+    )
+    smoothing = {
         "smoothing_mm": options.smoothing_mm,
         "extrapolate_mm": options.extrapolate_mm,
     }
-    first = pe.Node(MapB1AFI(**protocol), name="first_order", mem_gb=mem_gb)
-    if vfa is None or not options.refine:
+    if not isinstance(b1, AFIInputs | DAMInputs):
+        image = pe.Node(MapB1Image(**_image(b1), **smoothing), name="image", mem_gb=mem_gb)
+        wf.connect([(image, outputs, same(*_MAPS))])
+        return wf
+    protocol = {**_pair(b1), **smoothing}
+    first = pe.Node(MapB1Pair(**protocol), name="first_order", mem_gb=mem_gb)
+    if vfa is None or not options.refine or not protocol["tr_s"]:
         wf.connect([(first, outputs, same(*_MAPS))])
         return wf
     t1 = pe.Node(
@@ -43,10 +48,30 @@ def init_b1_wf(
         name="first_t1",
         mem_gb=mem_gb,
     )
-    exact = pe.Node(MapB1AFI(**protocol), name="exact", mem_gb=mem_gb)
+    exact = pe.Node(MapB1Pair(**protocol), name="exact", mem_gb=mem_gb)
     wf.connect([
         (first, t1, same("b1", "b1_se")),
         (t1, exact, same("t1", "m0")),
         (exact, outputs, same(*_MAPS)),
     ])  # fmt: skip
     return wf
+
+
+def _pair(b1: AFIInputs | DAMInputs) -> dict[str, object]:
+    if isinstance(b1, AFIInputs):
+        method, times = "afi", [b1.tr1_s, b1.tr2_s]
+    else:
+        method, times = "dam", [b1.tr_s] if b1.tr_s else []
+    return {
+        "in_files": list(b1.files), "method": method, "flip_deg": b1.flip_deg, "tr_s": times
+    }  # fmt: skip
+
+
+def _image(b1: B1Inputs) -> dict[str, object]:
+    assert isinstance(b1, AngleInputs | B1MapInputs)
+    given: dict[str, object] = {"in_file": b1.files[0], "method": b1.method}
+    if b1.flip_deg is not None:
+        given["flip_deg"] = b1.flip_deg
+    if len(b1.files) > 1:
+        given["anatomy"] = b1.files[1]
+    return given

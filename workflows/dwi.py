@@ -5,68 +5,75 @@ from __future__ import annotations
 from nipype.pipeline import engine as pe
 
 from mrn_prep.inputs import DWIInputs
-from mrn_prep.interfaces.dwi import Denoise, FitDTI, LimbMask, MergeFacts
+from mrn_prep.interfaces.dwi import Denoise, LimbMask, MergeFacts, Unring
+from mrn_prep.interfaces.dwi_fits import FitADC, FitDTI, FitIVIM
 from mrn_prep.interfaces.motion import CorrectMotion
-from mrn_prep.options import DWIOptions
-from mrn_prep.outputs import of_modality
+from mrn_prep.options import Options
+from mrn_prep.outputs import OUTPUTS
 from mrn_prep.workflows._graph import boundary, same, series_name
+
+_FITS = {
+    "tensor": (FitDTI, ("fa", "md", "ad", "rd", "s0"), ("v1", "status")),
+    "adc": (FitADC, ("adc",), ("adc_status",)),
+    "ivim": (FitIVIM, ("ivim_f", "ivim_d", "ivim_dstar"), ("ivim_status", "ivim_dstar_status")),
+}
 
 
 def init_dwi_wf(
-    dwi: DWIInputs, *, options: DWIOptions, n_threads: int = 1, mem_gb: float = 1.0
+    dwi: DWIInputs, *, options: Options, n_threads: int = 1, mem_gb: float = 1.0
 ) -> pe.Workflow:
-    """Diffusion tensor of a series, denoised and brought into one frame.
+    """Tensor, ADC and IVIM of a diffusion series, denoised and brought into one frame.
 
     The limb is found in the volumes without weighting; noise is removed by
-    Marchenko-Pastur PCA; volumes are registered to predictions of a tensor
-    model and resampled once, the directions being turned with them; the tensor
-    is fitted by weighted least squares, with standard errors from the noise.
+    Marchenko-Pastur PCA, and ringing by sub-voxel shifts if asked for; volumes are
+    registered to predictions of a tensor model and resampled once, the directions
+    being turned with them. The tensor is fitted by weighted least squares, the ADC
+    to logarithms and IVIM where there are low b-values, with standard errors from
+    the noise.
 
     Outputs
     -------
-    The maps and files of modality ``dwi`` in the outputs table, the standard
-    errors, status and facts.
+    The maps and files of modality ``dwi`` in the outputs table that the series
+    allows, the standard errors, status maps and facts.
     """
-    maps = [spec for spec in of_modality("dwi", skip=options.not_made) if spec.key != "sigma"]
-    fitted = [spec.key for spec in maps]
-    fitted += [f"{spec.key}_se" for spec in maps if spec.companions] + ["status"]
+    fits: dict[str, dict[str, object]] = {"adc": {}}
+    if dwi.has_tensor:
+        fits["tensor"] = {"low_b": options.dwi.low_b_in_tensor}
+    if dwi.has_ivim(options):
+        fits["ivim"] = {"method": options.dwi.ivim}
+    fields = [field for name in fits for field in _fields(name)]
     wf, _, outputs = boundary(
         series_name("dwi", dwi.entities),
-        outputs=[*fitted, "sigma", "dwi", "bval", "bvec", "confounds", "facts"],
+        outputs=[*fields, "sigma", "dwi", "bval", "bvec", "confounds", "facts"],
     )
     gradients = {"bval_file": dwi.bval_file, "bvec_file": dwi.bvec_file}
     resources = {"n_procs": n_threads, "mem_gb": mem_gb}
     mask = pe.Node(LimbMask(in_file=dwi.file, **gradients), name="mask", mem_gb=0.3)
-    fit = pe.Node(
-        FitDTI(raw_file=dwi.file, bval_file=dwi.bval_file, low_b=options.low_b_in_tensor),
-        name="tensor",
-        **resources,
-    )
     facts = pe.Node(MergeFacts(), name="facts", run_without_submitting=True)
     outputs.inputs.bval = dwi.bval_file
-    wf.connect([
-        (mask, fit, same("mask")),
-        (fit, outputs, same(*fitted)),
-        (fit, facts, [("facts", "tensor")]),
-        (facts, outputs, same("facts")),
-    ])  # fmt: skip
+    wf.connect([(facts, outputs, same("facts"))])
     series: tuple[pe.Node | None, str] = (None, "")
+    denoise, motion = None, None
 
-    if options.denoise == "mppca":
+    if options.dwi.denoise == "mppca":
         denoise = pe.Node(Denoise(in_file=dwi.file), name="denoise", **resources)
         wf.connect([
             (mask, denoise, same("mask")),
-            (denoise, fit, same("sigma", "n_components", "noise_fraction")),
             (denoise, outputs, same("sigma")),
             (denoise, facts, [("facts", "denoising")]),
         ])  # fmt: skip
         series = (denoise, "out_file")
 
-    if options.motion != "none":
+    if options.dwi.gibbs and dwi.partial_fourier >= 1:
+        unring = pe.Node(Unring(n_threads=n_threads), name="unring", **resources)
+        _feed(wf, series, unring, dwi.file)
+        wf.connect([(unring, facts, [("facts", "unringing")])])
+        series = (unring, "out_file")
+
+    if options.dwi.motion != "none":
         motion = pe.Node(
             CorrectMotion(
-                pe_axis=dwi.pe_axis if options.motion == "eddy" else None,
-                **gradients,
+                pe_axis=dwi.pe_axis if options.dwi.motion == "eddy" else None, **gradients
             ),
             name="motion",
             **resources,
@@ -74,17 +81,36 @@ def init_dwi_wf(
         _feed(wf, series, motion, dwi.file)
         wf.connect([
             (mask, motion, same("mask")),
-            (motion, fit, same("bvec_file")),
             (motion, outputs, [("bvec_file", "bvec"), ("confounds", "confounds")]),
             (motion, facts, [("facts", "motion")]),
         ])  # fmt: skip
         series = (motion, "out_file")
     else:
-        fit.inputs.bvec_file = outputs.inputs.bvec = dwi.bvec_file
+        outputs.inputs.bvec = dwi.bvec_file
 
-    _feed(wf, series, fit, dwi.file)
+    for name, protocol in fits.items():
+        given = {"raw_file": dwi.file, "bval_file": dwi.bval_file, "n_threads": n_threads}
+        fit = pe.Node(_FITS[name][0](**given, **protocol), name=name, **resources)
+        _feed(wf, series, fit, dwi.file)
+        wf.connect([
+            (mask, fit, same("mask")),
+            (fit, outputs, same(*_fields(name))),
+            (fit, facts, [("facts", name)]),
+        ])  # fmt: skip
+        if denoise is not None:
+            wf.connect([(denoise, fit, same("sigma", "n_components", "noise_fraction"))])
+        if motion is None:
+            fit.inputs.bvec_file = dwi.bvec_file
+        else:
+            wf.connect([(motion, fit, same("bvec_file"))])
     _feed(wf, series, outputs, dwi.file, field="dwi")
     return wf
+
+
+def _fields(name: str) -> list[str]:
+    """Return what a fit gives to the output folder."""
+    _, maps, rest = _FITS[name]
+    return [*maps, *(f"{key}_se" for key in maps if OUTPUTS[key].companions), *rest]
 
 
 def _feed(

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from nipype.pipeline import engine as pe
 
-from mrn_prep.inputs import DWIInputs, SessionInputs, VFAInputs
+from mrn_prep.inputs import (
+    AnatomyInputs,
+    B1Inputs,
+    CorrectedInputs,
+    DCEInputs,
+    DWIInputs,
+    IRInputs,
+    MEGREInputs,
+    MESEInputs,
+    MTRInputs,
+    MTSInputs,
+    RegionFile,
+    SeriesInputs,
+    SessionInputs,
+    VFAInputs,
+)
 from mrn_prep.interfaces.session import MeasureSession, WritePage
 from mrn_prep.options import Options
-from mrn_prep.outputs import files_of, of_modality
 from mrn_prep.workflows._graph import same
 from mrn_prep.workflows.b1 import init_b1_wf
+from mrn_prep.workflows.dce import init_dce_wf
 from mrn_prep.workflows.dwi import init_dwi_wf
+from mrn_prep.workflows.fatwater import init_fatwater_wf
+from mrn_prep.workflows.mt import init_mtr_wf, init_mts_wf
 from mrn_prep.workflows.sinks import connect_outputs, series_sidecar
-from mrn_prep.workflows.t1 import init_t1_wf
+from mrn_prep.workflows.t1 import init_ir_wf, init_t1_wf
+from mrn_prep.workflows.t2 import init_anatomy_wf, init_t2_wf
 
 
 def init_maps_wf(
@@ -36,16 +55,34 @@ def init_session_wf(
 ) -> pe.Workflow:
     """Return the graph that makes the maps of one session.
 
-    Transmit field, then T1 with it; diffusion beside them. Each series is
-    written to the output folder as soon as it is done, so that a series that
-    fails takes nothing else with it.
+    Transmit field and fat fraction first, then what they correct; diffusion
+    beside them. Each series is written to the output folder as soon as it is
+    done, so that a series that fails takes nothing else with it.
     """
     wf = pe.Workflow(name=session_name(session.subject, session.session))
-    b1_workflows = _add_b1(wf, session, options, out_dir)
-    for vfa in session.vfa:
-        _add_t1(wf, vfa, b1_workflows, options, out_dir)
-    for dwi in session.dwi:
-        _add_dwi(wf, dwi, options, out_dir, n_threads)
+    made: dict[int, pe.Workflow] = {}
+    for series in session.series:
+        used = _uses(series, session, options)
+        one = _factory(series, session, used, options, n_threads)
+        for other, fields in used:
+            pairs = [(f"outputnode.{field}", f"inputnode.{field}") for field in fields]
+            wf.connect([(made[id(other)], one, pairs)])
+        made[id(series)] = one
+        others = [other for other, _ in used]
+        sections = dict.fromkeys(name for s in (series, *others) for name in s.sections)
+        connect_outputs(
+            wf, one, series.products(options),
+            out_dir=out_dir, entities=series.entities,
+            sidecar=series_sidecar(
+                modality=series.modality,
+                sources=[source for s in (series, *others) for source in s.sources],
+                sequence_class="_".join(
+                    s.sequence_class for s in (series, *others) if not isinstance(s, MEGREInputs)
+                    or s is series
+                ),
+                options={name: getattr(options, name) for name in sections},
+            ),
+        )  # fmt: skip
     return wf
 
 
@@ -71,7 +108,12 @@ def init_tables_wf(
             "regions": [region.record() for region in session.regions],
         }
         measure = pe.Node(
-            MeasureSession(site=session.site, min_fraction=options.roi.min_fraction, **common),
+            MeasureSession(
+                site=session.site,
+                min_fraction=options.roi.min_fraction,
+                reference=options.roi.reference,
+                **common,
+            ),
             name="measure",
         )
         page = pe.Node(
@@ -93,65 +135,72 @@ def session_name(subject: str, session: str | None) -> str:
     return re.sub(r"\W", "plus", name) + "_wf"
 
 
-def _add_b1(
-    wf: pe.Workflow, session: SessionInputs, options: Options, out_dir: str
-) -> dict[int, pe.Workflow]:
-    """Add B1+ mapping; return the workflows by the identity of their input pair."""
-    workflows = {}
-    for afi in session.b1:
-        vfa = next((v for v in session.vfa if v.b1 is afi), None)
-        b1 = init_b1_wf(afi, vfa=vfa, options=options.b1, mem_gb=afi.memory_gb)
-        workflows[id(afi)] = b1
-        connect_outputs(
-            wf, b1, [spec.key for spec in of_modality("b1")],
-            out_dir=out_dir, entities=afi.entities,
-            sidecar=series_sidecar(
-                sources=[*afi.sources, *(vfa.sources if vfa else ())],
-                sequence_class=afi.sequence_class, options={"b1": options.b1},
-            ),
-        )  # fmt: skip
-    return workflows
+def _uses(
+    series: SeriesInputs, session: SessionInputs, options: Options
+) -> list[tuple[SeriesInputs, tuple[str, ...]]]:
+    """Return the series whose maps correct this one, and which of their maps."""
+    used: list[tuple[SeriesInputs, tuple[str, ...]]] = []
+    if isinstance(series, CorrectedInputs) and series.b1 is not None:
+        (section,) = series.sections
+        if getattr(options, section).use_b1:
+            used.append((series.b1, ("b1", "b1_se")))
+    if isinstance(series, DCEInputs) and series.vfa is not None and not options.dce.t1_s:
+        used.append((series.vfa, ("t1", "t1_se")))
+    if isinstance(series, MESEInputs) and series.method(options) == "water-fat":
+        complex_ = [s for s in session.of(MEGREInputs) if s.as_used(options).kind != "magnitude"]
+        used += [(s, ("pdff", "pdff_se")) for s in complex_[:1]]
+    return used
 
 
-def _add_t1(
-    wf: pe.Workflow,
-    vfa: VFAInputs,
-    b1_workflows: Mapping[int, pe.Workflow],
+def _factory(
+    series: SeriesInputs,
+    session: SessionInputs,
+    used: Sequence[tuple[SeriesInputs, tuple[str, ...]]],
     options: Options,
-    out_dir: str,
-) -> None:
-    b1 = b1_workflows.get(id(vfa.b1)) if options.t1.use_b1 else None
-    t1 = init_t1_wf(
-        vfa,
-        with_b1=b1 is not None,
-        options=options.t1,
-        mem_gb=vfa.memory_gb,
-    )
-    if b1 is not None:
-        wf.connect([(b1, t1, [(f"outputnode.{f}", f"inputnode.{f}") for f in ("b1", "b1_se")])])
-    afi = vfa.b1 if b1 is not None else None
-    connect_outputs(
-        wf, t1, [spec.key for spec in of_modality("t1")],
-        out_dir=out_dir, entities=vfa.entities,
-        sidecar=series_sidecar(
-            sources=[*vfa.sources, *(afi.sources if afi else ())],
-            sequence_class="_".join([vfa.sequence_class, *([afi.sequence_class] if afi else [])]),
-            options={"t1": options.t1} | ({"b1": options.b1} if afi else {}),
-        ),
-    )  # fmt: skip
+    n_threads: int,
+) -> pe.Workflow:
+    """Return the workflow of one series."""
+    mem_gb = series.memory_gb
+    with_b1 = any(isinstance(other, B1Inputs) for other, _ in used)
+    match series:
+        case B1Inputs():
+            vfa = next((v for v in session.of(VFAInputs) if v.b1 is series), None)
+            return init_b1_wf(series, vfa=vfa, options=options.b1, mem_gb=mem_gb)
+        case VFAInputs():
+            return init_t1_wf(series, with_b1=with_b1, options=options.t1, mem_gb=mem_gb)
+        case IRInputs():
+            return init_ir_wf(series, options=options.t1, mem_gb=mem_gb)
+        case MEGREInputs():
+            megre = series.as_used(options)
+            return init_fatwater_wf(megre, n_threads=n_threads, mem_gb=mem_gb)
+        case MESEInputs():
+            with_pdff = any(isinstance(other, MEGREInputs) for other, _ in used)
+            return init_t2_wf(
+                series, with_b1=with_b1, with_pdff=with_pdff, options=options,
+                fat_region=_region(session, options.t2.fat_region),
+                n_threads=n_threads, mem_gb=mem_gb,
+            )  # fmt: skip
+        case AnatomyInputs():
+            return init_anatomy_wf(series)
+        case MTRInputs():
+            return init_mtr_wf(series, options=options.mt, mem_gb=mem_gb)
+        case MTSInputs():
+            return init_mts_wf(series, with_b1=with_b1, options=options.mt, mem_gb=mem_gb)
+        case DCEInputs():
+            with_t1 = any(isinstance(other, VFAInputs) for other, _ in used)
+            return init_dce_wf(
+                series, with_b1=with_b1, with_t1=with_t1, regions=session.regions,
+                options=options.dce, n_threads=n_threads, mem_gb=mem_gb,
+            )  # fmt: skip
+        case DWIInputs():
+            return init_dwi_wf(series, options=options, n_threads=n_threads, mem_gb=mem_gb)
+    raise TypeError(f"There is no workflow for {type(series).__name__}.")
 
 
-def _add_dwi(
-    wf: pe.Workflow, dwi: DWIInputs, options: Options, out_dir: str, n_threads: int
-) -> None:
-    series = init_dwi_wf(dwi, options=options.dwi, n_threads=n_threads, mem_gb=dwi.memory_gb)
-    sidecar = series_sidecar(
-        sources=dwi.sources, sequence_class=dwi.sequence_class, options={"dwi": options.dwi}
-    )
-    skip = options.dwi.not_made
-    keys = [spec.key for spec in of_modality("dwi", skip)]
-    keys += [spec.key for spec in files_of("dwi", skip)]
-    connect_outputs(
-        wf, series, keys,
-        out_dir=out_dir, entities=dwi.entities, sidecar=sidecar,
-    )  # fmt: skip
+def _region(session: SessionInputs, name: str) -> RegionFile | None:
+    """Return a region by its name, alone in its file."""
+    for file in session.regions:
+        for region in file.regions:
+            if name and region.name == name:
+                return replace(file, regions=(region,))
+    return None

@@ -10,37 +10,45 @@ from nipype.pipeline import engine as pe
 
 from mrn_prep import __version__
 from mrn_prep.interfaces.sinks import SaveFiles, SaveMaps, map_files
-from mrn_prep.outputs import FILES, OUTPUTS
+from mrn_prep.io.derivatives import map_path
+from mrn_prep.outputs import FILES, OUTPUTS, Product
 
 
 def connect_outputs(
     wf: pe.Workflow,
     source: pe.Workflow,
-    keys: Sequence[str],
+    products: Sequence[Product],
     *,
     out_dir: str,
     entities: Mapping[str, str],
     sidecar: Mapping[str, object],
 ) -> None:
-    """Write what a workflow made, as the rows `keys` of the outputs table say.
+    """Write what a workflow made, as the rows of the outputs table say.
 
     Maps get their companions and sidecars; series, gradient tables and time
     courses are a node of their own.
     """
-    common = {"out_dir": out_dir, "entities": dict(entities), "sidecar": dict(sidecar)}
-    maps = [key for key in keys if key in OUTPUTS]
-    files = [key for key in keys if key in FILES]
+    maps = [product for product in products if product.key in OUTPUTS]
+    files = [product for product in products if product.key in FILES]
+    paths = [map_path(OUTPUTS[p.key], entities, method=p.method) for p in maps]
+    names = [path.rpartition("/")[2] for path in paths]
+    common = {
+        "out_dir": out_dir,
+        "entities": dict(entities),
+        "sidecar": {**sidecar, "SeriesMaps": names},
+    }
     if maps:
-        fields = dict.fromkeys(field for key in maps for _, field in map_files(key))
+        fields = dict.fromkeys(field for product in maps for _, field in map_files(product))
         sink = pe.Node(SaveMaps(maps, **common), name=f"save_{source.name}")
         _connect(wf, source, sink, fields)
     if files:
         sink = pe.Node(SaveFiles(files, **common), name=f"save_series_{source.name}")
-        _connect(wf, source, sink, files)
+        _connect(wf, source, sink, [product.key for product in files])
 
 
 def series_sidecar(
     *,
+    modality: str,
     sources: Sequence[str],
     sequence_class: str,
     options: Mapping[str, Any],
@@ -50,6 +58,8 @@ def series_sidecar(
 
     Parameters
     ----------
+    modality
+        That of the series, whatever its maps are.
     sources
         BIDS URIs of the files that were used.
     sequence_class
@@ -60,6 +70,7 @@ def series_sidecar(
         Validity flags known before anything is computed.
     """
     return {
+        "Modality": modality,
         "Sources": list(dict.fromkeys(sources)),
         "SequenceClass": sequence_class,
         "Options": {section: asdict(record) for section, record in options.items()},

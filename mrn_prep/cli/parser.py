@@ -15,9 +15,9 @@ from mrn_prep.options import MODALITIES, PROCESSED, SECTIONS, Options, RunOption
 LEVELS = ("participant", "group")
 
 _DESCRIPTION = """\
-Quantitative MR neurography: from a BIDS data set to B1-corrected T1 and diffusion maps
-with standard errors and validity flags, measurements in nerves and muscles, and a page
-per participant."""
+Quantitative MR neurography: from a BIDS data set to maps of T1, T2, T2*, fat fraction,
+magnetisation transfer and diffusion, corrected by B1+, with standard errors and validity
+flags, measurements in nerves and muscles, and a page per participant."""
 
 _EPILOG = """\
 examples:
@@ -33,7 +33,11 @@ A run that was stopped goes on where it stopped when the same command is given a
 _TITLES = {
     "b1": "processing: B1+",
     "t1": "processing: T1",
+    "t2": "processing: T2",
+    "fatwater": "processing: fat fraction and T2*",
+    "mt": "processing: magnetisation transfer",
     "dwi": "processing: diffusion",
+    "dce": "processing: DCE perfusion",
     "roi": "processing: regions",
 }
 _SIZES = {"": 1.0, "K": 2**-10, "M": 1.0, "G": 2.0**10, "T": 2.0**20}
@@ -127,8 +131,9 @@ def _selection(group: Any) -> None:
                        metavar="LABEL", dest="session_label",
                        help="sessions, with or without ses-")  # fmt: skip
     group.add_argument("--bids-filter-file", metavar="FILE",
-                       help="JSON of entities per kind of series (vfa, b1, dwi); other keys are "
-                       "ignored, but a session in any of them selects the session")  # fmt: skip
+                       help="JSON of entities per kind of series (vfa, ir, b1, mese, t2w, megre, "
+                       "mt, dwi, dce); other keys are ignored, but a session in any of them "
+                       "selects the session")  # fmt: skip
     group.add_argument("--modalities", nargs="+", action="extend", choices=MODALITIES,
                        metavar="NAME",
                        help=f"of {', '.join(MODALITIES)}; default: all that the data allow "
@@ -202,7 +207,7 @@ def _processing(group: Any, section: str, record: type) -> None:
                 type=type(default),
                 choices=f.metadata["choices"] or None,
                 metavar=None if f.metadata["choices"] else "X",
-                help=f"{f.metadata['help']}{unit} (default: {default})",
+                help=f"{f.metadata['help']}{unit} (default: {default or 'none'})",
             )
 
 

@@ -18,7 +18,7 @@ from mrn_prep.inputs import SessionInputs
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.derivatives import file_path, map_path
 from mrn_prep.options import Options
-from mrn_prep.outputs import files_of, of_modality
+from mrn_prep.outputs import FILES, OUTPUTS
 
 _WIDTH = 100
 _NAMED = 8
@@ -46,14 +46,17 @@ def run_plan(invocation: Invocation, account: Account, terminal: Terminal) -> No
     terminal.say("\n" + _totals(invocation, sessions))
 
 
-def outputs(series: SeriesInputs, options: Options) -> list[str]:
+def outputs(series: SeriesInputs, options: Options, *, companions: bool = True) -> list[str]:
     """Return the files that one series becomes, relative to the output folder."""
     paths = []
-    for spec in of_modality(series.modality, skip=options.dwi.not_made):
-        companions = ("", "se", "status") if spec.companions else ("",)
-        paths += [map_path(spec, series.entities, companion) for companion in companions]
-    files = files_of(series.modality, skip=options.dwi.not_made)
-    return paths + [file_path(spec, series.entities) for spec in files]
+    for key, method, _ in series.products(options):
+        if key in FILES:
+            paths.append(file_path(FILES[key], series.entities))
+            continue
+        spec = OUTPUTS[key]
+        beside = ("se", "status") if companions and spec.companions else ()
+        paths += [map_path(spec, series.entities, what, method) for what in ("", *beside)]
+    return paths
 
 
 def _alike(
@@ -84,9 +87,9 @@ def _session_lines(
     if not session.series:
         yield "  nothing to process"
     for series in session.series:
-        made = outputs(series, options)
-        shown = made if verbose else [n for n in made if not re.search("desc-(se|status)_", n)]
-        companions = "; desc-se and desc-status of the maps" if len(shown) < len(made) else ""
+        shown = outputs(series, options, companions=verbose > 0)
+        hidden = len(shown) < len(outputs(series, options))
+        companions = "; desc-se and desc-status of the maps" if hidden else ""
         yield f"  {series.description}"
         yield _listed("from", _short((name.rpartition("/")[2] for name in series.sources), prefix))
         yield _listed("to", _short((name.rpartition("/")[2] for name in shown), prefix), companions)
@@ -110,21 +113,30 @@ def _listed(word: str, names: Sequence[str], end: str = "") -> str:
 
 
 def _short(names: Iterable[str], prefix: str) -> list[str]:
-    """Leave out the session's own prefix and put names that differ in param- together.
+    """Leave out the session's own prefix and put the parts of a series together.
 
     >>> _short(["sub-1_param-fa_dwimap.nii.gz", "sub-1_param-md_dwimap.nii.gz"], "sub-1_")
     ['*_param-{fa,md}_dwimap.nii.gz']
+    >>> _short([f"sub-1_echo-{i}_MESE.nii.gz" for i in range(1, 18)], "sub-1_")
+    ['*_echo-{1..17}_MESE.nii.gz']
     """
     together: dict[tuple[str, str], list[str]] = {}
     for name in names:
         own = "*_" + name.removeprefix(prefix) if name.startswith(prefix) else name
-        match = re.fullmatch(r"(.*_param-)(\w+?)(_.*)", own)
+        match = re.fullmatch(r"(.*_(?:param|echo|flip|inv)-)(\w+?)(_.*)", own)
         key, value = ((match[1], match[3]), match[2]) if match else ((own, ""), "")
         together.setdefault(key, []).append(value)
-    return [
-        start + (values[0] if len(values) == 1 else "{" + ",".join(values) + "}") + rest
-        for (start, rest), values in together.items()
-    ]
+    return [start + _braced(values) + rest for (start, rest), values in together.items()]
+
+
+def _braced(values: Sequence[str]) -> str:
+    if len(values) == 1:
+        return values[0]
+    numbers = [int(value) for value in values if value.isdigit()]
+    first = numbers[0] if len(numbers) == len(values) else 0
+    if len(values) > 2 and numbers == list(range(first, first + len(values))):
+        return f"{{{values[0]}..{values[-1]}}}"
+    return "{" + ",".join(values) + "}"
 
 
 def _notes(problems: Iterable[Problem]) -> Iterator[str]:

@@ -25,7 +25,7 @@ def find(invocation: Invocation) -> tuple[Dataset, list[Dataset], Found]:
     derivatives = open_derivatives(run.derivatives)
     selection = select(raw, run)
     found = find_inputs(raw, selection, derivatives, run.modalities or PROCESSED)
-    remarks = tuple(_remarks(invocation, selection))
+    remarks = (*_remarks(invocation, selection), *_no_fat_region(invocation, found))
     found = Found(found.sessions, (*remarks, *found.problems))
     if not any(session.series for session in found.sessions) and _all_remarks(found):
         why = " ".join(str(problem) for problem in found.problems[:3])
@@ -56,3 +56,16 @@ def _remarks(invocation: Invocation, selection: Selection) -> Iterator[Problem]:
             f"({', '.join(FILTER_KEYS)} are); ignored",
             code=ExitCode.DONE,
         )
+
+
+def _no_fat_region(invocation: Invocation, found: Found) -> Iterator[Problem]:
+    name = invocation.options.t2.fat_region
+    for session in found.sessions:
+        there = {region.name for file in session.regions for region in file.regions}
+        if name and name not in there:
+            yield Problem(
+                where=session.label,
+                what=f"there is no region {name!r} for the T2 of fat (--t2-fat-region)",
+                costs="The subcutaneous fat is sought instead",
+                code=ExitCode.DONE,
+            )

@@ -21,7 +21,7 @@ ROI_KEYS = (
 QUALITY_KEYS = ("participant_id", "session_id", "run", "sequence_class", "modality", "metric")
 _NUMBERS = {
     "roi_measurements": ("mean", "sd", "median", "p05", "p95", "se", "n_vox", "n_vox_pure",
-                         "n_fitted"),
+                         "n_fitted", "reference_n", "reference_mean", "reference_sd"),
     "quality": (),
 }  # fmt: skip
 _NEEDED = {

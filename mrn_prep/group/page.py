@@ -41,11 +41,13 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """The spread of one metric in one protocol."""
+    """The spread of one metric in one protocol, by one method."""
 
     metric: str
     unit: str
     sequence_class: str
+    method: str
+    """How it was made, where the same protocol gave the metric in several ways."""
     body: Markup
 
 
@@ -98,6 +100,7 @@ def write_group_page(
         charts=_charts(people, colours),
         legend=keys(colours.items()),
         summary=sorted(summary.to_dict("records"), key=_summary_order),
+        several_ways=_several_ways(summary),
         has_sessions=any(p.session for p in persons),
         quality=_quality(quality),
         flags=html.legend(flags),
@@ -113,12 +116,25 @@ def write_group_page(
     return write_text(path, content)
 
 
+def _several_ways(summary: pd.DataFrame) -> set[tuple[str, str]]:
+    """Return metric and protocol where the same protocol gave the metric by several methods."""
+    rows = summary[["metric", "sequence_class", "method"]].drop_duplicates()
+    twice = rows[rows.duplicated(["metric", "sequence_class"])]
+    return {(str(m), str(c)) for m, c, _ in twice.itertuples(index=False, name=None)}
+
+
+def _modality_rank(modality: str) -> int:
+    known = list(html.MODALITIES)
+    return known.index(modality) if modality in known else len(known)
+
+
 def _rank(metric: str) -> tuple[int, str]:
     return _ORDER.get(metric, len(_ORDER)), metric
 
 
 def _summary_order(row: Mapping[Hashable, object]) -> tuple[object, ...]:
-    places = ("sequence_class", "region", "side", "level", "group", "site", "session_id")
+    places = ("sequence_class", "region", "side", "level", "reference", "method", "group", "site",
+              "session_id")  # fmt: skip
     words = [html.text(row[place]) for place in places]
     return (_rank(str(row["metric"])), words[0], tissue_order(html.text(row["tissue"])), *words[1:])
 
@@ -169,32 +185,43 @@ def _names(values: pd.Series) -> str:
 
 def _charts(people: pd.DataFrame, colours: Mapping[str, str]) -> list[Chart]:
     charts = []
-    for (metric, unit, sequence_class), rows in people.groupby(
+    for (metric, unit, sequence_class), same in people.groupby(
         ["metric", "unit", "sequence_class"], sort=True
     ):
         if unit == "arbitrary":
             continue  # gains differ from scan to scan: there is nothing to compare
-        charts.append(
-            Chart(
-                metric=str(metric),
-                unit=str(unit),
-                sequence_class=str(sequence_class),
-                body=strips(rows, colours, str(metric), str(unit)),
+        methods = same.groupby("method", sort=True)
+        for method, rows in methods:
+            charts.append(
+                Chart(
+                    metric=str(metric),
+                    unit=str(unit),
+                    sequence_class=str(sequence_class),
+                    method=str(method) if methods.ngroups > 1 else "",
+                    body=strips(rows, colours, str(metric), str(unit)),
+                )
             )
-        )
-    return sorted(charts, key=lambda c: (_rank(c.metric), c.sequence_class))
+    return sorted(charts, key=lambda c: (_rank(c.metric), c.sequence_class, c.method))
 
 
 def _quality(quality: pd.DataFrame) -> dict[str, object]:
-    """Return quality measures across, sessions down; text where series differ."""
+    """Return quality measures across, sessions down.
+
+    Series with entities of their own have a line of their own, and so have further series
+    of one modality, named by their protocol.
+    """
     columns: dict[tuple[str, str, str], str] = {}
     rows: dict[tuple[str, str, str], dict[tuple[str, str, str], object]] = {}
+    first: dict[tuple[str, str, str, str], str] = {}
     for row in quality.to_dict("records"):
-        column = (html.text(row["modality"]), str(row["metric"]), html.text(row["unit"]))
+        modality, protocol = html.text(row["modality"]), html.text(row["sequence_class"])
+        column = (modality, str(row["metric"]), html.text(row["unit"]))
         columns.setdefault(column, html.text(row["description"]))
         person = (str(row["participant_id"]), html.text(row["session_id"]), html.text(row["run"]))
+        if first.setdefault((*person, modality), protocol) != protocol:
+            person = (*person[:2], " ".join(filter(None, (person[2], protocol))))
         rows.setdefault(person, {})[column] = html.whole(row["value"], row["unit"])
-    order = sorted(columns)
+    order = sorted(columns, key=lambda c: (_modality_rank(c[0]), *c))
     return {
         "columns": [(*column, columns[column]) for column in order],
         "rows": [(person, [rows[person].get(c, "") for c in order]) for person in sorted(rows)],

@@ -18,8 +18,6 @@ _LANE, _GAP, _LEFT, _RIGHT, _TOP, _WIDTH = 15.0, 7.0, 170.0, 150.0, 22.0, 820.0
 _BOX_FROM = 5  # fewer points say it better themselves
 _NAMED_UP_TO = 40  # points in a lane that are named when pointed at
 
-Place = tuple[str, str, str, str]
-
 
 def site_colours(sites: pd.Series) -> dict[str, str]:
     """Return a colour for each site, in alphabetical order."""
@@ -44,12 +42,13 @@ def strips(people: pd.DataFrame, colours: Mapping[str, str], title: str, unit: s
 
     by_place = {
         tuple(map(str, place)): rows
-        for place, rows in people.groupby(["tissue", "region", "side", "level"])
+        for place, rows in people.groupby(["tissue", "region", "side", "level", "reference"])
     }
     at, body = _TOP, ""
     for place in sorted(by_place, key=lambda p: (tissue_order(p[0]), p)):
         lanes = list(by_place[place].groupby(["session_id", "group", "site"], sort=True))
-        name = " ".join(word for word in place[1:] if word != "n/a")
+        name = " ".join(word for word in place[1:4] if word != "n/a")
+        name += f" / {place[4]}" if place[4] != "n/a" else ""
         body += f'<text class="name start" x="0" y="{at + 11:.1f}">{escape(name)}</text>'
         for (session, group, site), rows in lanes:
             words = " · ".join(str(w) for w in (group, site, session) if w != "n/a")

@@ -19,7 +19,7 @@ def per_participant(table: pd.DataFrame) -> pd.DataFrame:
     """Return one value per participant and key: its region medians, averaged over the series.
 
     Rows without a value are dropped. Classes of protocols, levels (``n/a`` is
-    a level of its own), sessions and methods stay apart.
+    a level of its own), sessions, references and methods stay apart.
     """
     table = table.assign(group=group_column(table))
     for key in KEYS:

@@ -106,7 +106,9 @@ class Checker:
             self.fault(path, what, "wanted a JSON object in UTF-8", code)
         return metadata
 
-    def number(self, metadata: Metadata, key: str, *, needed_by: str = "") -> float | None:
+    def number(
+        self, metadata: Metadata, key: str, *, needed_by: str = "", most: float | None = None
+    ) -> float | None:
         """Return a sidecar number in the unit BIDS gives it, or note what is wrong.
 
         Parameters
@@ -117,8 +119,11 @@ class Checker:
             BIDS key; its unit and range stand in ``bids_templates/keys.json``.
         needed_by
             Who needs it in every file; empty for a key that may be missing.
+        most
+            Largest plausible value where this kind of series has another than the rest.
         """
-        rule = key_rules()[key]
+        rule = dict(key_rules()[key])
+        rule["max"] = most or rule["max"]
         unit, where = rule["unit"], metadata.origin.get(key, metadata.sidecar)
         if key not in metadata.values:
             if needed_by:
@@ -155,6 +160,14 @@ class Checker:
             )
         return field_t
 
+    def repetition_time(self, metadata: Metadata) -> float | None:
+        """Return RepetitionTimeExcitation, or RepetitionTime where only that is there."""
+        for key in ("RepetitionTimeExcitation", "RepetitionTime"):
+            if key in metadata.values:
+                # pulses that wait for recovery are seconds apart
+                return self.number(metadata, key, most=key_rules()["RepetitionTime"]["max"])
+        return None
+
     def choice(self, metadata: Metadata, key: str) -> str | None:
         """Return a sidecar text that must be one of a few, or note what is wrong."""
         if key not in metadata.values:
@@ -185,3 +198,18 @@ def equal_in_all(values: Iterable[float]) -> bool:
     """
     values = list(values)
     return all(math.isclose(values[0], value, rel_tol=1e-6) for value in values)
+
+
+def echo_times(checker: Checker, sidecars: Sequence[Metadata], needed_by: str) -> tuple[float, ...]:
+    """Return the echo times (s) of images in the order of ``echo-``, which must increase."""
+    times = [checker.number(m, "EchoTime", needed_by=needed_by) for m in sidecars]
+    known = [time for time in times if time is not None]
+    for before, after, metadata in zip(known, known[1:], sidecars[1:], strict=False):
+        if len(known) == len(times) and after <= before:
+            checker.fault(
+                metadata.sidecar,
+                f"EchoTime ({after:g} s) is not longer than that of the echo before ({before:g} s)",
+                "wanted echo times that increase with echo-",
+            )
+            break
+    return tuple(known)

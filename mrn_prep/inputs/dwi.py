@@ -14,11 +14,14 @@ from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.dataset import BidsFile, Dataset
 from mrn_prep.io.gradients import read_rows
 from mrn_prep.io.names import series_entities
+from mrn_prep.options import Options
+from mrn_prep.outputs import IVIM, TENSOR, Product, files_of, of_modality
 
 B0_MAX = 5.0
 """Volumes up to this b-value (s/mm²) count as not diffusion weighted."""
 
 _MIN_DIRECTIONS = 6
+_LOW_B, _MIN_LOW, _MIN_HIGH = 200.0, 4, 2
 _AXES = {"i": 0, "j": 1, "k": 2}
 
 
@@ -34,16 +37,35 @@ class DWIInputs(SeriesInputs):
         b-values (s/mm²), one per volume.
     pe_axis
         Voxel axis of phase encoding, or None where the sidecar does not tell.
+    n_directions
+        Different gradient directions, v and -v being one.
+    partial_fourier
+        Share of k-space that was acquired; 1 where the sidecar does not tell.
     """
 
     modality = "dwi"
     name = "Diffusion"
+    sections = ("dwi",)
     _copies = 3
 
     bval_file: str
     bvec_file: str
     b_s_mm2: tuple[float, ...]
     pe_axis: int | None
+    n_directions: int = _MIN_DIRECTIONS
+    partial_fourier: float = 1.0
+
+    @property
+    def has_tensor(self) -> bool:
+        """Whether the tensor can be told: an image without weighting and six directions."""
+        return min(self.b_s_mm2) <= B0_MAX and self.n_directions >= _MIN_DIRECTIONS
+
+    def has_ivim(self, options: Options) -> bool:
+        """Whether perfusion can be told: four b-values below 200 s/mm2, two from there on."""
+        b = sorted({round(b) for b in self.b_s_mm2})
+        low = sum(value < _LOW_B for value in b)
+        enough = b[0] <= B0_MAX and low >= _MIN_LOW and len(b) - low >= _MIN_HIGH
+        return options.dwi.ivim != "none" and enough
 
     @property
     def file(self) -> str:
@@ -54,7 +76,21 @@ class DWIInputs(SeriesInputs):
     def description(self) -> str:
         """What will be done with the series."""
         eddy = "motion and eddy currents" if self.pe_axis is not None else "motion only"
-        return f"diffusion, {self.grid.n_volumes} volumes, {eddy} ({self.sequence_class})"
+        made = eddy if self.has_tensor else "ADC only"
+        return f"diffusion, {self.grid.n_volumes} volumes, {made} ({self.sequence_class})"
+
+    def products(self, options: Options) -> tuple[Product, ...]:
+        """Return what it becomes."""
+        skip = (
+            *options.dwi.not_made,
+            *(() if self.has_tensor else TENSOR),
+            *(() if self.has_ivim(options) else IVIM),
+        )
+        keys = [row.key for row in of_modality("dwi", skip)]
+        keys += [row.key for row in files_of("dwi", skip)]
+        own = {"adc": "adc_status", "ivim_dstar": "ivim_dstar_status"}
+        own |= dict.fromkeys(("ivim_f", "ivim_d"), "ivim_status")
+        return tuple(Product(key, "", own.get(key, "status")) for key in keys)
 
 
 def find_dwi(
@@ -81,6 +117,7 @@ def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
     te_s = checker.number(metadata, "EchoTime")
     field_t = checker.field_strength(metadata)
     checker.number(metadata, "TotalReadoutTime")
+    partial_fourier = checker.number(metadata, "PartialFourier")
     bval_file, bvals = _table(checker, file, ".bval")
     if grid is not None and bvals is not None and _unweighted(bvals, grid.n_volumes):
         checker.remark(
@@ -113,6 +150,7 @@ def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
             "PhaseEncodingDirection is missing",
             "Eddy-current distortion is not corrected, rigid motion is",
         )
+    distinct = _distinct(bvecs[:, bvals > B0_MAX])
     shells = "-".join(f"{b:g}" for b in sorted({round(b, -1) for b in bvals if b > B0_MAX}))
     directions = int((bvals > B0_MAX).sum())
     field = f"{field_t:g}T-" if field_t else ""
@@ -125,6 +163,8 @@ def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
         sources=(checker.dataset.uri(file),),
         b_s_mm2=tuple(float(b) for b in bvals),
         pe_axis=None if pe is None else _AXES[pe[0]],
+        n_directions=distinct,
+        partial_fourier=partial_fourier or 1.0,
         grid=grid,
         sequence_class=f"DWI-{field}{echo}b{shells}-n{directions}",
     )
@@ -182,15 +222,20 @@ def _check_gradients(
             "wanted unit vectors (b = 0 may have zeros)",
         )
         return
+    if np.ptp(bvals) <= B0_MAX:
+        checker.fault(bval_file.path, f"all volumes have b near {bvals.mean():.4g}",
+                      "diffusion needs two different b-values")  # fmt: skip
+        return
+    costs = "There is no tensor, ADC alone"
     if not (~weighted).any():
-        checker.fault(
-            bval_file.path, "no volume has b up to 5", "the tensor needs one without weighting"
+        checker.remark(
+            bval_file.path, "no volume has b up to 5, the tensor needs one without weighting", costs
         )
     directions = _distinct(bvecs[:, weighted])
     if directions < _MIN_DIRECTIONS:
-        checker.fault(
-            bvec_file.path, f"has {directions} different directions",
-            f"the tensor needs {_MIN_DIRECTIONS}",
+        checker.remark(
+            bvec_file.path,
+            f"has {directions} different directions, the tensor needs {_MIN_DIRECTIONS}", costs,
         )  # fmt: skip
 
 

@@ -18,8 +18,14 @@ from mrn_prep.options import RunOptions
 # A filter file speaks of kinds of files; this is how ours are called.
 FILTER_KEYS: Mapping[str, tuple[str, ...]] = {
     "vfa": ("VFA",),
-    "b1": ("TB1AFI",),
+    "ir": ("IRT1",),
+    "b1": ("TB1AFI", "TB1DAM", "TB1TFL", "TB1RFM", "TB1map"),
+    "mese": ("MESE",),
+    "t2w": ("T2w",),
+    "megre": ("MEGRE",),
+    "mt": ("MTR", "MTS", "MPM"),
     "dwi": ("dwi",),
+    "dce": ("dce", "DCE"),
 }
 
 Filter = Mapping[str, object]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mrn_prep.io.headers import Grid
+from mrn_prep.options import Options
+from mrn_prep.outputs import Product
 
 _GIB = 2**30
 
@@ -35,6 +40,8 @@ class SeriesInputs:
 
     modality: ClassVar[str]
     name: ClassVar[str]
+    sections: ClassVar[tuple[str, ...]]
+    """Sections of the options that make its maps."""
     _copies: ClassVar[float]
     """float32 copies of all images that a step holds at once."""
 
@@ -48,6 +55,25 @@ class SeriesInputs:
     def description(self) -> str:
         """What will be done with the series, in a few words."""
         raise NotImplementedError
+
+    def products(self, options: Options) -> tuple[Product, ...]:
+        """Return what it becomes in the output folder, in the order of the page."""
+        raise NotImplementedError
+
+    def voxel_faults(self, voxels: Sequence[NDArray[Any]]) -> list[tuple[int, str, str]]:
+        """Return what is wrong with the images taken together.
+
+        Parameters
+        ----------
+        voxels
+            The content of `files`, finite and not all zero.
+
+        Returns
+        -------
+        list of (int, str, str)
+            Which file, what was found, and what would be right.
+        """
+        return []
 
     @property
     def size_gb(self) -> float:
@@ -63,3 +89,22 @@ class SeriesInputs:
     def disk_gb(self) -> float:
         """Disk that its intermediate results are expected to need (GB)."""
         return 6 * self.size_gb
+
+
+def fingerprint(method: str, field_t: float | None, *parts: str) -> str:
+    """Return a sequence class: what makes values of one protocol comparable.
+
+    >>> fingerprint("VFA", 3.0, "TR15", "FA3-10-20"), fingerprint("IR", None, "")
+    ('VFA-3T-TR15-FA3-10-20', 'IR')
+    """
+    field = f"{field_t:g}T" if field_t else ""
+    return "-".join(part for part in (method, field, *parts) if part)
+
+
+def listed(values: Sequence[float], scale: float = 1.0) -> str:
+    """Return numbers as a fingerprint has them.
+
+    >>> listed([0.003, 0.01], 1e3)
+    '3-10'
+    """
+    return "-".join(f"{np.round(value * scale, 6):g}" for value in values)

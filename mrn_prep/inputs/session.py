@@ -6,11 +6,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from mrn_prep.errors import ExitCode, Problem
-from mrn_prep.inputs.b1 import AFIInputs, find_afi
+from mrn_prep.inputs.anatomy import find_anatomy
+from mrn_prep.inputs.b1 import B1Inputs
+from mrn_prep.inputs.b1_images import find_angles, find_b1_maps
+from mrn_prep.inputs.b1_pairs import find_afi, find_dam
 from mrn_prep.inputs.checks import suffix_rules
-from mrn_prep.inputs.dwi import DWIInputs, find_dwi
+from mrn_prep.inputs.dce import find_dce
+from mrn_prep.inputs.dwi import find_dwi
+from mrn_prep.inputs.ir import find_ir
+from mrn_prep.inputs.megre import find_megre
+from mrn_prep.inputs.mese import find_mese
+from mrn_prep.inputs.mt import find_mtr, find_mts
 from mrn_prep.inputs.rois import RegionFile, find_regions
 from mrn_prep.inputs.select import Selection
 from mrn_prep.inputs.series import SeriesInputs
@@ -18,6 +27,21 @@ from mrn_prep.inputs.vfa import VFAInputs, find_vfa
 from mrn_prep.io.dataset import BidsFile, Dataset
 from mrn_prep.io.tables import read_table
 from mrn_prep.options import PROCESSED
+from mrn_prep.outputs import is_companion
+
+Kind = TypeVar("Kind", bound=SeriesInputs)
+
+# Modality, finder, and whether its series are corrected by B1+; in the order of processing.
+_FINDERS: tuple[tuple[str, Any, bool], ...] = (
+    ("t1", find_vfa, True),
+    ("t1", find_ir, False),
+    ("fatwater", find_megre, False),
+    ("t2", find_mese, True),
+    ("mt", find_mtr, False),
+    ("mt", find_mts, True),
+    ("dwi", find_dwi, False),
+)
+_NAMES = {"t1": "T1", "t2": "T2", "fatwater": "Fat fraction", "mt": "MT", "dwi": "Diffusion"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +54,8 @@ class SessionInputs:
         Labels without prefix; session is None where the data set has none.
     site
         From participants.tsv, or ``n/a``.
-    b1, vfa, dwi
-        Series by kind.
+    series
+        What will be processed, in this order.
     regions
         Where to measure.
     remarks
@@ -41,9 +65,7 @@ class SessionInputs:
     subject: str
     session: str | None
     site: str
-    b1: tuple[AFIInputs, ...]
-    vfa: tuple[VFAInputs, ...]
-    dwi: tuple[DWIInputs, ...]
+    series: tuple[SeriesInputs, ...]
     regions: tuple[RegionFile, ...]
     remarks: tuple[str, ...]
 
@@ -57,10 +79,9 @@ class SessionInputs:
         folder = out_dir / f"sub-{self.subject}"
         return folder / f"ses-{self.session}" if self.session else folder
 
-    @property
-    def series(self) -> tuple[SeriesInputs, ...]:
-        """All series, in the order in which they are processed."""
-        return (*self.b1, *self.vfa, *self.dwi)
+    def of(self, kind: type[Kind]) -> tuple[Kind, ...]:
+        """Return the series of one kind."""
+        return tuple(series for series in self.series if isinstance(series, kind))
 
 
 @dataclass(frozen=True)
@@ -109,19 +130,13 @@ def _session(
 ) -> tuple[SessionInputs, list[Problem]]:
     files = [f for f in dataset.files(subject, session) if selection.passes(f)]
     label = session_label(subject, session)
-    problems: list[Problem] = []
-    b1: list[AFIInputs] = []
-    vfa: list[VFAInputs] = []
-    dwi: list[DWIInputs] = []
-    if "t1" in modalities:
-        b1, wrong = find_afi(dataset, files, f"B1+ of {label} is left out")
-        vfa, more = find_vfa(dataset, files, b1, f"T1 of {label} is left out")
-        problems += wrong + more
-    if "dwi" in modalities:
-        dwi, wrong = find_dwi(dataset, files, f"Diffusion of {label} is left out")
-        problems += wrong
+    series, problems = _series(dataset, files, derivatives, (subject, session), modalities)
     regions, wrong = find_regions(derivatives, subject, session)
     problems += wrong + _left(files, label)
+    if regions and "t2" in modalities:
+        images, wrong = find_anatomy(dataset, files, f"T2 signal ratio of {label} is left out")
+        series += images
+        problems += wrong
     if derivatives and not regions:
         names = ", ".join(dataset.name for dataset in derivatives)
         problems.append(
@@ -136,13 +151,85 @@ def _session(
         subject=subject,
         session=session,
         site=sites.get(subject, "n/a"),
-        b1=tuple(b1),
-        vfa=tuple(vfa),
-        dwi=tuple(dwi),
+        series=tuple(series),
         regions=tuple(regions),
         remarks=tuple(str(problem) for problem in problems),
     )
     return inputs, problems
+
+
+def _series(
+    dataset: Dataset,
+    files: Sequence[BidsFile],
+    derivatives: Sequence[Dataset],
+    who: tuple[str, str | None],
+    modalities: Sequence[str],
+) -> tuple[list[SeriesInputs], list[Problem]]:
+    """Find all series; B1+ comes first, because others are corrected by it."""
+    label = session_label(*who)
+    found: list[SeriesInputs] = []
+    problems: list[Problem] = []
+    b1: list[B1Inputs] = []
+    corrected = {modality for modality, _, with_b1 in _FINDERS if with_b1} | {"dce"}
+    if corrected & set(modalities):
+        b1, problems = _find_b1(dataset, files, derivatives, who)
+        found += b1
+    for modality, finder, with_b1 in _FINDERS:
+        if modality in modalities:
+            costs = f"{_NAMES[modality]} of {label} is left out"
+            arguments = (dataset, files, b1, costs) if with_b1 else (dataset, files, costs)
+            more, wrong = finder(*arguments)
+            found += more
+            problems += wrong
+    if "dce" in modalities:
+        dce, wrong = _find_dce(dataset, files, derivatives, who, b1, found)
+        found += dce
+        problems += wrong
+    return found, problems
+
+
+def _find_dce(
+    dataset: Dataset,
+    files: Sequence[BidsFile],
+    derivatives: Sequence[Dataset],
+    who: tuple[str, str | None],
+    b1: Sequence[B1Inputs],
+    found: Sequence[SeriesInputs],
+) -> tuple[Sequence[SeriesInputs], list[Problem]]:
+    """Find dynamic series, with the T1 that the session has for them."""
+    vfa = [series for series in found if isinstance(series, VFAInputs)]
+    places = [(dataset, files), *((other, other.files(*who)) for other in derivatives)]
+    maps = [
+        (place, file)
+        for place, there in places
+        for file in there
+        if file.suffix == "T1map" and file.is_image
+        and not is_companion(file.entities.get("desc", ""))
+    ]  # fmt: skip
+    costs = f"DCE perfusion of {session_label(*who)} is left out"
+    return find_dce(dataset, files, b1, costs, vfa=vfa, maps=maps)
+
+
+def _find_b1(
+    dataset: Dataset,
+    files: Sequence[BidsFile],
+    derivatives: Sequence[Dataset],
+    who: tuple[str, str | None],
+) -> tuple[list[B1Inputs], list[Problem]]:
+    """Find B1+ by every method, the default one first; then maps made elsewhere."""
+    costs = f"B1+ of {session_label(*who)} is left out"
+    found: list[B1Inputs] = []
+    problems: list[Problem] = []
+    for finder in (find_afi, find_dam, find_angles, find_b1_maps):
+        more, wrong = finder(dataset, files, costs)
+        found += more
+        problems += wrong
+    if not found:
+        for other in derivatives:
+            more, wrong = find_b1_maps(other, other.files(*who), costs)
+            found += more
+            problems += wrong
+    return found, problems
 
 
 def _left(files: Sequence[BidsFile], label: str) -> list[Problem]:

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mrn_prep.errors import Problem
-from mrn_prep.inputs.b1 import AFIInputs
+from mrn_prep.inputs.b1 import B1Inputs, CorrectedInputs, choose_b1
 from mrn_prep.inputs.checks import Checker, equal_in_all
-from mrn_prep.inputs.series import SeriesInputs
+from mrn_prep.inputs.series import fingerprint, listed
 from mrn_prep.io.dataset import BidsFile, Dataset, group_by
 from mrn_prep.io.names import series_entities
+from mrn_prep.options import Options
+from mrn_prep.outputs import Product
 
 _PARTS = frozenset({"flip", "part"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class VFAInputs(SeriesInputs):
+class VFAInputs(CorrectedInputs):
     """One flip-angle series, ready to fit.
 
     Attributes
@@ -25,27 +27,34 @@ class VFAInputs(SeriesInputs):
         Nominal flip angles, increasing (degrees), in the order of `files`.
     tr_s
         Time between excitations (s), the same for all.
-    b1
-        B1+ series to correct with, or None.
+    phase_increment_deg
+        Increment of the spoiling phase (degrees), or None where the sidecar does not tell.
+    gradient_moment_mt_ms_m
+        Moment of the spoiler gradient (mT/m ms), or None.
     """
 
     modality = "t1"
     name = "T1"
+    sections = ("t1",)
     _copies = 8
 
     flip_deg: tuple[float, ...]
     tr_s: float
-    b1: AFIInputs | None
+    phase_increment_deg: float | None = None
+    gradient_moment_mt_ms_m: float | None = None
 
     @property
     def description(self) -> str:
         """What will be done with the series."""
-        corrected = "with B1+" if self.b1 else "WITHOUT B1+ (flagged no-b1)"
-        return f"T1 by variable flip angle, {corrected} ({self.sequence_class})"
+        return f"T1 by variable flip angle, {self.with_b1} ({self.sequence_class})"
+
+    def products(self, options: Options) -> tuple[Product, ...]:
+        """Return what it becomes."""
+        return (Product("t1"), Product("m0"))
 
 
 def find_vfa(
-    dataset: Dataset, files: Sequence[BidsFile], b1: Sequence[AFIInputs], costs: str
+    dataset: Dataset, files: Sequence[BidsFile], b1: Sequence[B1Inputs], costs: str
 ) -> tuple[list[VFAInputs], list[Problem]]:
     """Find the flip-angle series of one session; what is wrong comes as problems."""
     images = [f for f in files if f.suffix == "VFA" and f.is_image]
@@ -60,14 +69,12 @@ def find_vfa(
     return found, problems
 
 
-def _one(checker: Checker, series: Sequence[BidsFile], b1: Sequence[AFIInputs]) -> VFAInputs | None:
+def _one(checker: Checker, series: Sequence[BidsFile], b1: Sequence[B1Inputs]) -> VFAInputs | None:
     grid = checker.common_grid(series)
-    measured = []
-    field_t: float | None = None
-    for file in series:
-        metadata = checker.metadata(file)
-        if file is series[0]:
-            field_t = checker.field_strength(metadata)
+    sidecars = [checker.metadata(file) for file in series]
+    field_t = checker.field_strength(sidecars[0])
+    flips, times = [], []
+    for metadata in sidecars:
         flip = checker.number(metadata, "FlipAngle", needed_by="VFA")
         tr_s = checker.number(metadata, "RepetitionTimeExcitation", needed_by="VFA")
         te_s = checker.number(metadata, "EchoTime")
@@ -77,36 +84,37 @@ def _one(checker: Checker, series: Sequence[BidsFile], b1: Sequence[AFIInputs]) 
                 f"RepetitionTimeExcitation ({tr_s:g} s) is not longer than EchoTime ({te_s:g} s)",
                 "wanted TR > TE",
             )
-        measured.append((flip or 0.0, tr_s or 0.0, file))
+        flips.append(flip or 0.0)
+        times.append(tr_s or 0.0)
     name = series[0].name
-    if checker.ok and len({flip for flip, *_ in measured}) < 2:
+    if checker.ok and len(set(flips)) < 2:
         checker.fault(
             name,
-            f"the series has {len(measured)} file(s) with the flip angle {measured[0][0]:g}",
+            f"the series has {len(series)} file(s) with the flip angle {flips[0]:g}",
             "wanted two or more different flip angles",
         )
-    if checker.ok and not equal_in_all(tr for _, tr, _ in measured):
-        times = ", ".join(f"{tr:g}" for _, tr, _ in measured)
-        checker.fault(name, f"repetition times differ ({times} s)", "wanted one for the series")
+    if checker.ok and not equal_in_all(times):
+        several = ", ".join(f"{tr:g}" for tr in times)
+        checker.fault(name, f"repetition times differ ({several} s)", "wanted one for the series")
+    increment, moment = (
+        checker.number(sidecars[0], key)
+        for key in ("SpoilingRFPhaseIncrement", "SpoilingGradientMoment")
+    )
     if not checker.ok or grid is None:
         return None
-    measured.sort(key=lambda row: row[0])
-    flips = tuple(flip for flip, *_ in measured)
-    tr_s = measured[0][1]
-    intended = next((m for m in b1 if m.is_for(f.path for f in series)), None) or next(
-        iter(b1), None
-    )
-    if intended is None:
-        checker.remark(name, "no usable B1+ map in the session", "T1 is flagged no-b1")
-    angles = "-".join(f"{flip:g}" for flip in flips)
-    field = f"{field_t:g}T-" if field_t else ""
+    order = sorted(range(len(series)), key=lambda i: flips[i])
+    chosen = choose_b1(checker, series, b1, "T1 is flagged no-b1")
     return VFAInputs(
         entities=series_entities(series[0].entities),
-        files=tuple(str(file.full) for *_, file in measured),
-        sources=tuple(checker.dataset.uri(file) for *_, file in measured),
-        flip_deg=flips,
-        tr_s=tr_s,
+        files=tuple(str(series[i].full) for i in order),
+        sources=tuple(checker.dataset.uri(series[i]) for i in order),
+        flip_deg=tuple(flips[i] for i in order),
+        tr_s=times[0],
+        phase_increment_deg=increment,
+        gradient_moment_mt_ms_m=moment,
         grid=grid,
-        b1=intended,
-        sequence_class=f"VFA-{field}TR{tr_s * 1e3:g}-FA{angles}",
+        b1=chosen,
+        sequence_class=fingerprint(
+            "VFA", field_t, f"TR{times[0] * 1e3:g}", f"FA{listed(sorted(flips))}"
+        ),
     )

@@ -11,13 +11,11 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from mrn_prep.errors import ExitCode, Problem
-from mrn_prep.inputs.b1 import AFIInputs
+from mrn_prep.inputs.b1 import CorrectedInputs
 from mrn_prep.inputs.rois import RegionFile
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.inputs.session import Found, SessionInputs
 from mrn_prep.io.images import array, load
-from mrn_prep.models.b1_afi import afi_looks_swapped
-from mrn_prep.models.mask import limb_mask
 
 _AT_ONCE = 4
 """Series held in memory at once, however many processors there are."""
@@ -52,30 +50,30 @@ def check_voxels(found: Found, n_threads: int = 1) -> Found:
 
 
 def _without(session: SessionInputs, bad: set[int], told: Sequence[Problem]) -> SessionInputs:
-    """Return the session without bad series; a bad B1 map leaves T1 uncorrected."""
+    """Return the session without bad series; a bad B1 map leaves others uncorrected."""
     return replace(
         session,
-        b1=tuple(b for b in session.b1 if id(b) not in bad),
-        vfa=tuple(
-            replace(v, b1=None) if id(v.b1) in bad else v for v in session.vfa if id(v) not in bad
+        series=tuple(
+            replace(s, b1=None) if isinstance(s, CorrectedInputs) and id(s.b1) in bad else s
+            for s in session.series
+            if id(s) not in bad
         ),
-        dwi=tuple(d for d in session.dwi if id(d) not in bad),
         regions=tuple(r for r in session.regions if id(r) not in bad),
         remarks=session.remarks + tuple(str(problem) for problem in told),
     )
 
 
 def _uncorrected(session: SessionInputs, bad: set[int]) -> list[Problem]:
-    """Name the T1 series that lose their B1+."""
+    """Name the series that lose their B1+."""
     return [
         Problem(
-            where=vfa.sources[0].rpartition("/")[2],
+            where=series.sources[0].rpartition("/")[2],
             what="its B1+ images cannot be used",
-            costs="T1 is flagged no-b1",
+            costs=f"{series.name} is made without B1+",
             code=ExitCode.DONE,
         )
-        for vfa in session.vfa
-        if id(vfa) not in bad and id(vfa.b1) in bad
+        for series in session.of(CorrectedInputs)
+        if id(series) not in bad and id(series.b1) in bad
     ]
 
 
@@ -87,18 +85,11 @@ def _problems(job: _Job) -> list[Problem]:
     read = [_read(file, costs) for file in what.files]
     problems = [problem for _, wrong in read for problem in wrong]
     voxels = [data for data, _ in read if data is not None]
-    if isinstance(what, AFIInputs) and not problems:
-        pair = np.stack(voxels, axis=-1)
-        if afi_looks_swapped(pair, limb_mask(pair.mean(axis=-1))):
-            problems.append(
-                Problem(
-                    where=_short(what.files[0]),
-                    what="is darker than the image of the longer TR",
-                    wanted="the pair looks swapped: wanted acq-tr1 to be the image acquired "
-                    "before the shorter TR",
-                    costs=costs,
-                )
-            )
+    if not problems:
+        problems += [
+            Problem(where=_short(what.files[i]), what=found, wanted=wanted, costs=costs)
+            for i, found, wanted in what.voxel_faults(voxels)
+        ]
     return problems
 
 

@@ -9,10 +9,17 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
-from nipype.interfaces.base import SimpleInterface, TraitedSpec, traits
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
 from numpy.typing import ArrayLike, NDArray
 
 from mrn_prep.io.images import array, load, same_grid, save_like
+from mrn_prep.models.resample import resample
 
 
 class FactsOutputSpec(TraitedSpec):
@@ -22,6 +29,13 @@ class FactsOutputSpec(TraitedSpec):
         desc="what the sidecars will tell: Quality (numbers), ValidityFlags (names), "
         "EstimationMethod, EstimationReference"
     )
+
+
+class SeriesInputSpec(BaseInterfaceInputSpec):
+    """Inputs of a fit to a series of images."""
+
+    in_files = traits.List(File(exists=True), mandatory=True, desc="images of the series")
+    before = traits.Dict(desc="facts of the step before, which are told with one's own")
 
 
 class MapInterface(SimpleInterface):
@@ -44,8 +58,13 @@ class MapInterface(SimpleInterface):
     ) -> None:
         """Set the output `facts`; unknown numbers become None, as JSON has no NaN.
 
-        `note` says what the standard errors leave out.
+        `note` says what the standard errors leave out. What the step before told comes first.
         """
+        before = dict(getattr(self.inputs, "before", None) or {})
+        quality = {**before.get("Quality", {}), **(quality or {})}
+        flags = [*before.get("ValidityFlags", []), *flags]
+        method = "; ".join(filter(None, [before.get("EstimationMethod", ""), method]))
+        references = [*before.get("EstimationReference", []), *references]
         facts: dict[str, object] = {"ValidityFlags": sorted(set(flags))}
         if method:
             facts["EstimationMethod"] = method
@@ -55,10 +74,21 @@ class MapInterface(SimpleInterface):
             facts["EstimationReference"] = list(references)
         if quality:
             facts["Quality"] = {
-                name: (float(value) if math.isfinite(value) else None)
+                name: (None if value is None or not math.isfinite(value) else float(value))
                 for name, value in quality.items()
             }
         self._results["facts"] = facts
+
+    def on_grid(self, name: str, like: nb.Nifti1Image) -> NDArray[np.float32] | None:
+        """Return an input map on the grid of an image, by world coordinates; None if not given."""
+        file = getattr(self.inputs, name)
+        if not file:
+            return None
+        image = load(file)
+        values: NDArray[np.float32] = resample(
+            array(image), image.affine, like.affine, like.shape[:3]
+        )
+        return values
 
 
 def load_series(files: Sequence[str]) -> tuple[NDArray[np.float32], nb.Nifti1Image]:
@@ -66,4 +96,7 @@ def load_series(files: Sequence[str]) -> tuple[NDArray[np.float32], nb.Nifti1Ima
     images = [load(file) for file in files]
     same_grid(*images)
     shape = images[0].shape[:3]
-    return np.stack([array(image).reshape(shape) for image in images], axis=-1), images[0]
+    series = np.empty((*shape, len(images)), dtype=np.float32)
+    for i, image in enumerate(images):
+        series[..., i] = array(image).reshape(shape)
+    return series, images[0]

@@ -28,6 +28,7 @@ class _SessionInputSpec(BaseInterfaceInputSpec):
 class _MeasureInputSpec(_SessionInputSpec):
     site = traits.Str("n/a", usedefault=True, desc="site of the participant")
     min_fraction = traits.Float(0.5, usedefault=True, desc="part of a voxel in the region")
+    reference = traits.Str("table", usedefault=True, desc="what T2 signal ratios refer to")
 
 
 class _MeasureOutputSpec(TraitedSpec):
@@ -50,6 +51,7 @@ class MeasureSession(SimpleInterface):
             self.inputs.site,
             [RegionFile.from_record(record) for record in self.inputs.regions],
             self.inputs.min_fraction,
+            self.inputs.reference,
         )
         self._results |= {"roi_table": str(roi), "quality_table": str(quality)}
         return runtime

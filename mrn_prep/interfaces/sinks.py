@@ -21,7 +21,7 @@ from mrn_prep.io.atomic import whole, write_json
 from mrn_prep.io.derivatives import file_path, sidecar_path, write_map
 from mrn_prep.io.images import load
 from mrn_prep.io.tables import dictionary
-from mrn_prep.outputs import FILES, OUTPUTS
+from mrn_prep.outputs import FILES, OUTPUTS, Product
 
 
 class _SaveInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
@@ -46,13 +46,13 @@ class _Save(SimpleInterface):
     output_spec = _SaveOutputSpec
     _always_run = True
 
-    def __init__(self, keys: Sequence[str] = (), **inputs: Any) -> None:
+    def __init__(self, products: Sequence[Product] = (), **inputs: Any) -> None:
         super().__init__(**inputs)
-        self._keys = list(keys)
-        add_traits(self.inputs, self._fields())
+        self._products = list(products)
+        add_traits(self.inputs, list(dict.fromkeys(self._fields())))
 
     def _fields(self) -> list[str]:
-        return self._keys
+        return [product.key for product in self._products]
 
     def _sidecar(self) -> dict[str, object]:
         facts = dict(self.inputs.facts or {})
@@ -66,27 +66,27 @@ class SaveMaps(_Save):
     """Write maps with their companions, as the rows of `OUTPUTS` say.
 
     Inputs are named by the rows' keys, with ``_se`` for standard errors; the rows
-    of one model share one status map, ``status``.
+    of one model share one status map, which each product names.
     """
 
     def _fields(self) -> list[str]:
-        names = [*self._keys, "status"]
-        return names + [f"{key}_se" for key in self._keys if OUTPUTS[key].companions]
+        return [name for product in self._products for _, name in map_files(product)]
 
     def _run_interface(self, runtime: Any) -> Any:
         written = []
         sidecar = self._sidecar()
-        for position, key in enumerate(self._keys):
+        for position, product in enumerate(self._products):
             # The numbers on the series stand once, beside its first map.
             own = sidecar if position == 0 else {k: v for k, v in sidecar.items() if k != "Quality"}
-            for companion, name in map_files(key):
+            for companion, name in map_files(product):
                 path = write_map(
                     self.inputs.out_dir,
-                    OUTPUTS[key],
+                    OUTPUTS[product.key],
                     self.inputs.entities,
                     load(getattr(self.inputs, name)),
                     own,
                     companion,
+                    product.method,
                 )
                 written.append(str(path))
         self._results["out_files"] = written
@@ -99,7 +99,7 @@ class SaveFiles(_Save):
     def _run_interface(self, runtime: Any) -> Any:
         written = []
         sidecar = self._sidecar()
-        for key in self._keys:
+        for key in self._fields():
             source = Path(getattr(self.inputs, key))
             spec = FILES[key]
             path = Path(self.inputs.out_dir) / file_path(spec, self.inputs.entities)
@@ -118,8 +118,9 @@ class SaveFiles(_Save):
         return runtime
 
 
-def map_files(key: str) -> list[tuple[str, str]]:
-    """Return (companion, input name) of the files that belong to a row of `OUTPUTS`."""
+def map_files(product: Product) -> list[tuple[str, str]]:
+    """Return (companion, input name) of the files that a map comes as."""
+    key = product.key
     if not OUTPUTS[key].companions:
         return [("", key)]
-    return [("", key), ("se", f"{key}_se"), ("status", "status")]
+    return [("", key), ("se", f"{key}_se"), ("status", product.status)]

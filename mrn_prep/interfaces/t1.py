@@ -1,99 +1,29 @@
-"""Nipype face of the T1 and B1+ models."""
+"""Nipype face of the T1 models."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, traits
+from nipype.interfaces.base import File, traits
 
-from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, load_series
-from mrn_prep.io.images import array, load, same_grid, voxel_mm
-from mrn_prep.models.b1_afi import afi_signal
-from mrn_prep.models.b1_map import map_b1_afi
+from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, SeriesInputSpec, load_series
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.noise import sigma_from_background
 from mrn_prep.models.quality import series_quality
-from mrn_prep.models.regrid import average_in_voxels
-from mrn_prep.models.resample import resample
-from mrn_prep.models.t1_vfa import fit_vfa
+from mrn_prep.models.spoiling import correct_t1, spoiling_coefficients
+from mrn_prep.models.status import Reason
+from mrn_prep.models.t1_ir import fit_ir
+from mrn_prep.models.t1_vfa import T1Result, fit_vfa
 
 
-class _MapB1AFIInputSpec(BaseInterfaceInputSpec):
-    in_files = traits.List(
-        File(exists=True), minlen=2, maxlen=2, mandatory=True, desc="images of TR1 and TR2"
-    )
-    flip_deg = traits.Float(mandatory=True, desc="nominal flip angle (degrees)")
-    tr1_s = traits.Float(mandatory=True, desc="shorter repetition time (s)")
-    tr2_s = traits.Float(mandatory=True, desc="longer repetition time (s)")
-    t1 = File(exists=True, desc="T1 (s) on any grid, for the exact inversion")
-    m0 = File(exists=True, requires=["t1"], desc="equilibrium signal on the grid of T1")
-    smoothing_mm = traits.Float(10.0, usedefault=True, desc="FWHM of smoothing (mm)")
-    extrapolate_mm = traits.Float(5.0, usedefault=True, desc="reach of extrapolation (mm)")
-
-
-class _MapB1AFIOutputSpec(FactsOutputSpec):
-    b1 = File(exists=True, desc="B1+ relative to nominal")
-    b1_se = File(exists=True, desc="its standard error")
-    status = File(exists=True, desc="reason codes")
-
-
-class MapB1AFI(MapInterface):
-    """Map B1+ from an AFI pair."""
-
-    input_spec = _MapB1AFIInputSpec
-    output_spec = _MapB1AFIOutputSpec
-
-    def _run_interface(self, runtime: Any) -> Any:
-        signal, like = load_series(self.inputs.in_files)
-        t1_s = self._t1_in_voxels(like) if self.inputs.t1 else None
-        result = map_b1_afi(
-            signal,
-            np.deg2rad(self.inputs.flip_deg),
-            self.inputs.tr1_s,
-            self.inputs.tr2_s,
-            voxel_mm(like),
-            t1_s=t1_s,
-            smoothing_mm=self.inputs.smoothing_mm,
-            extrapolate_mm=self.inputs.extrapolate_mm,
-        )
-        self.write(runtime, like, b1=result.b1, b1_se=result.b1_se, status=result.status)
-        quality = series_quality(signal, result.mask, result.sigma, result.status)
-        percent = 100 * np.nanpercentile(result.b1[result.mask], [5, 50, 95])
-        quality |= dict(zip(("b1_p05", "b1_median", "b1_p95"), percent, strict=True))
-        inversion = "first-order formula" if t1_s is None else "exact two-TR steady state"
-        self.tell(
-            quality=quality,
-            flags=["b1-first-order"] * (t1_s is None) + ["no-se"] * (not np.isfinite(result.sigma)),
-            method=f"AFI, {inversion}, local quadratic smoothing",
-            references=["doi:10.1002/mrm.21120"],
-        )
-        return runtime
-
-    def _t1_in_voxels(self, like: Any) -> Any:
-        """Return the T1 that a voxel of the pair acts with.
-
-        Its first-order error goes with R1, each tissue counting by its signal.
-        """
-        t1, m0 = load(self.inputs.t1), load(self.inputs.m0)
-        same_grid(t1, m0)
-        flip_rad = np.deg2rad(self.inputs.flip_deg)
-        weight = afi_signal(array(m0), array(t1), flip_rad, self.inputs.tr1_s, self.inputs.tr2_s)[
-            ..., 0
-        ]
-        total, rate = (
-            average_in_voxels(values, t1.affine, like.affine, like.shape[:3])
-            for values in (weight, weight / array(t1))
-        )
-        return total / rate
-
-
-class _FitVFAInputSpec(BaseInterfaceInputSpec):
-    in_files = traits.List(File(exists=True), minlen=2, mandatory=True, desc="one per angle")
+class _FitVFAInputSpec(SeriesInputSpec):
     flip_deg = traits.List(traits.Float(), mandatory=True, desc="nominal flip angles (degrees)")
     tr_s = traits.Float(mandatory=True, desc="repetition time (s)")
     b1 = File(exists=True, desc="B1+ relative to nominal, on any grid")
     b1_se = File(exists=True, desc="its standard error")
+    phase_increment_deg = traits.Float(desc="correct incomplete RF spoiling of this increment")
+    gradient_moment_mt_ms_m = traits.Float(desc="spoiler moment (mT ms/m) for the correction")
 
 
 class _FitVFAOutputSpec(FactsOutputSpec):
@@ -115,7 +45,7 @@ class FitVFA(MapInterface):
         mask = limb_mask(signal.mean(axis=-1))
         sigma = sigma_from_background(signal, mask)
         known = np.isfinite(sigma)
-        b1, b1_se = (self._on_grid(name, like) for name in ("b1", "b1_se"))
+        b1, b1_se = (self.on_grid(name, like) for name in ("b1", "b1_se"))
         result = fit_vfa(
             signal,
             np.deg2rad(self.inputs.flip_deg),
@@ -125,23 +55,72 @@ class FitVFA(MapInterface):
             b1_se if known else None,
             sigma if known else None,
         )
-        self.write(
-            runtime, like,
-            t1=result.t1_s, t1_se=result.t1_se_s, status=result.status,
-            m0=result.m0, m0_se=result.m0_se,
-        )  # fmt: skip
+        t1_s, t1_se_s, status, spoiled = self._spoiling(result, b1)
+        self.write(runtime, like, t1=t1_s, t1_se=t1_se_s, status=status,
+                   m0=result.m0, m0_se=result.m0_se)  # fmt: skip
         correction = "not B1-corrected" if b1 is None else "B1-corrected"
         self.tell(
-            quality=series_quality(signal, mask, sigma, result.status),
+            quality=series_quality(signal, mask, sigma, status),
             flags=["no-b1"] * (b1 is None) + ["no-se"] * (not known),
-            method=f"VFA, nonlinear least squares, {correction}",
-            references=["doi:10.1002/mrm.10407"],
+            method=f"VFA, nonlinear least squares, {correction}{spoiled}",
+            references=["doi:10.1002/mrm.10407", *(["doi:10.1002/mrm.21776"] if spoiled else [])],
         )
         return runtime
 
-    def _on_grid(self, name: str, like: Any) -> Any:
-        file = getattr(self.inputs, name)
-        if not file:
-            return None
-        image = load(file)
-        return resample(array(image), image.affine, like.affine, like.shape[:3])
+    def _spoiling(self, result: T1Result, b1: Any) -> tuple[Any, Any, Any, str]:
+        """Return T1, its error and status corrected for incomplete spoiling, and what was done."""
+        increment = self.inputs.phase_increment_deg
+        if not increment:
+            return result.t1_s, result.t1_se_s, result.status, ""
+        line = spoiling_coefficients(
+            np.deg2rad(self.inputs.flip_deg),
+            self.inputs.tr_s,
+            float(np.deg2rad(increment)),
+            self.inputs.gradient_moment_mt_ms_m or None,
+        )
+        relative = np.ones(result.t1_s.shape) if b1 is None else b1
+        t1_s = correct_t1(result.t1_s, relative, line)
+        slope = np.polynomial.polynomial.polyval(relative, line.b)
+        status = result.status.copy()
+        status[np.isfinite(result.t1_s) & ~np.isfinite(t1_s)] = Reason.OUT_OF_RANGE
+        said = f", spoiling corrected (phase increment {increment:g} degrees)"
+        return t1_s, np.where(np.isfinite(t1_s), result.t1_se_s * slope, np.nan), status, said
+
+
+class _FitIRInputSpec(SeriesInputSpec):
+    ti_s = traits.List(traits.Float(), mandatory=True, desc="inversion times (s)")
+
+
+class _FitIROutputSpec(FactsOutputSpec):
+    t1 = File(exists=True, desc="T1 (s)")
+    t1_se = File(exists=True, desc="its standard error (s)")
+    status = File(exists=True, desc="reason codes")
+
+
+class FitIR(MapInterface):
+    """Fit T1 to an inversion recovery; images with negative values carry their sign."""
+
+    input_spec = _FitIRInputSpec
+    output_spec = _FitIROutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        signal, like = load_series(self.inputs.in_files)
+        magnitude = np.abs(signal)
+        mask = limb_mask(magnitude.mean(axis=-1))
+        # noise makes the air of signed images negative; tissue is so before it has recovered
+        signed = bool((signal[mask] < 0).mean() > _SHARE_NEGATIVE)
+        sigma = sigma_from_background(magnitude, mask)
+        known = np.isfinite(sigma)
+        result = fit_ir(signal, self.inputs.ti_s, mask, sigma if known else None, signed=signed)
+        self.write(runtime, like, t1=result.t1_s, t1_se=result.t1_se_s, status=result.status)
+        polarity = "signed" if signed else "polarity restored"
+        self.tell(
+            quality=series_quality(magnitude, mask, sigma, result.status),
+            flags=["no-se"] * (not np.isfinite(result.t1_se_s).any()),
+            method=f"inversion recovery, nonlinear least squares, {polarity}",
+            references=["doi:10.1002/mrm.22497"],
+        )
+        return runtime
+
+
+_SHARE_NEGATIVE = 0.01

@@ -25,14 +25,18 @@ BIDS_VERSION = "1.11.1"
 _DERIVATIVE = Path(bids_templates.__file__).with_name("derivative")
 
 
-def map_path(spec: MapSpec, entities: Mapping[str, str], companion: str = "") -> str:
+def map_path(
+    spec: MapSpec, entities: Mapping[str, str], companion: str = "", method: str = ""
+) -> str:
     """Return the path of a map or of its companion (``se``, ``status``) in the data set.
 
     >>> from mrn_prep.outputs import OUTPUTS
     >>> map_path(OUTPUTS["t1"], {"subject": "01"}, "se")
     'sub-01/anat/sub-01_desc-se_T1map.nii.gz'
+    >>> map_path(OUTPUTS["t1"], {"subject": "01"}, "se", method="ir")
+    'sub-01/anat/sub-01_desc-irse_T1map.nii.gz'
     """
-    desc = {"desc": companion} if companion else {}
+    desc = {"desc": method + companion} if method + companion else {}
     return build(
         {**entities, **spec.entities, **desc, "datatype": spec.datatype, "suffix": spec.suffix,
          "extension": ".nii.gz"}
@@ -54,6 +58,7 @@ def write_map(
     image: nb.Nifti1Image,
     sidecar: Mapping[str, object],
     companion: str = "",
+    method: str = "",
 ) -> Path:
     """Write a map (SI inside, unit of the table on disk) or a companion, with its sidecar.
 
@@ -71,8 +76,10 @@ def write_map(
         Fields beyond those that the table gives (sources, method, flags ...).
     companion
         Empty for the map itself, else ``se`` or ``status``.
+    method
+        Empty for the default method of the quantity, else what goes into ``desc-``.
     """
-    path = Path(out_dir) / map_path(spec, entities, companion)
+    path = Path(out_dir) / map_path(spec, entities, companion, method)
     values: NDArray[Any] = np.asanyarray(image.dataobj)
     own: dict[str, object] = dict(spec.sidecar())
     if companion == "status":

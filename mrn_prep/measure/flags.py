@@ -15,6 +15,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "b1-first-order": "B1+ by the first-order formula only (reads up to 1 % low); no T1 series "
         "to refine it with.",
         "no-se": "No standard errors: the noise could not be estimated.",
+        "b1-no-se": "Standard errors do not contain that of B1+, which has none.",
         "se-lower-bound": "Standard errors are a lower bound: what misregistration is left after "
         "motion correction is not in them.",
         "motion-not-corrected": "Motion was not corrected.",
@@ -25,7 +26,21 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "half-sphere": "Gradient directions cover one half-sphere: eddy-current terms are partly "
         "unidentifiable.",
         "motion": "Large motion (mean displacement between volumes above half a voxel).",
-        "low-snr": "Signal-to-noise ratio below 10 in the region.",
+        "magnitude-only": "Water and fat told apart by magnitudes alone, without phase: where fat "
+        "prevails it can be taken for water.",
+        "apparent-t2": "T2 by an exponential decay, or from two echoes: an apparent T2, which "
+        "reads long where refocusing is imperfect.",
+        "fat-t2-assumed": "T2 of fat could not be found in the data: a usual value was taken.",
+        "no-fat-model": "Fat was not modelled: where there is some, the value is of water and fat "
+        "together.",
+        "fat": "Median fat fraction of the region above 10 %, which biases the value: with water "
+        "and fat in phase T1 reads short, R1 high, MTR and MTsat low.",
+        "low-snr": "Too noisy: the region's median standard error is above a fifth of the value "
+        "(of a usual value, where the quantity can be zero).",
+        "not-identifiable": "In more than 10 % of the region's voxels the data do not determine "
+        "the parameter.",
+        "no-reference": "No reference to relate the signal to: none is named for the region, or "
+        "too little of it lies in the region's slices.",
         "partial-volume": "Fewer than half of the region's voxels lie wholly inside it.",
         "partly-fitted": "Fewer than 90 % of the region's voxels could be fitted.",
         "not-fitted": "No voxel of the region could be fitted.",

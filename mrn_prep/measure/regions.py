@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
+Box = tuple[slice, ...]
 
 _MAX_SAMPLES = 7  # per axis; finer brings less than the mask's own uncertainty
 _PURE_PROBABILITY = 0.99
@@ -28,14 +30,17 @@ class Membership:
 
     Attributes
     ----------
-    fraction : array, shape (x, y, z)
+    box
+        The part of the grid that the arrays cover; outside it nothing is in the region.
+    fraction : array, shape of the box
         The part of each voxel that lies in the region, 0 to 1.
-    pure : bool array, shape (x, y, z)
+    pure : bool array, shape of the box
         Voxels that lie wholly inside, one mask voxel away from the border in plane.
     inside_image : float
         The part of the region's volume that the grid covers, 0 to 1.
     """
 
+    box: Box
     fraction: Float
     pure: Bool
     inside_image: float
@@ -64,20 +69,19 @@ def memberships(
     mask = np.asarray(mask)
     core = _core(mask, mask_affine)
     offsets = _offsets(mask_affine, affine, mask.shape == shape)
-    fractions = {label: np.zeros(shape, np.float32) for label in labels}
-    pure = {label: np.ones(shape, np.bool_) for label in labels}
-    for index in _lookups(offsets, mask_affine, affine, shape, mask.shape):
-        here, inside = _at(mask, index), _at(core, index)
-        for label in labels:
-            fractions[label] += here == label
-            pure[label] &= inside == label
-    unit = abs(np.linalg.det(affine[:3, :3])) / abs(np.linalg.det(mask_affine[:3, :3]))
+    drawn = dict(enumerate(find_objects(np.maximum(mask, 0)), start=1))
     found = {}
     for label in labels:
-        fraction = fractions[label] / len(offsets)
-        drawn = int((mask == label).sum())
-        covered = float(fraction.sum(dtype=np.float64) * unit / drawn) if drawn else 0.0
-        found[label] = Membership(fraction, pure[label], min(covered, 1.0))
+        box = _box(drawn.get(label), mask_affine, affine, shape)
+        size = tuple(part.stop - part.start for part in box)
+        fraction, pure = np.zeros(size, np.float32), np.ones(size, np.bool_)
+        for index in _lookups(offsets, mask_affine, affine, box, mask.shape):
+            fraction += _at(mask, index) == label
+            pure &= _at(core, index) == label
+        volume = float((mask == label).sum())
+        fraction /= len(offsets)
+        covered = _covered(fraction, volume, mask_affine, affine)
+        found[label] = Membership(box, fraction, pure, covered)
     return found
 
 
@@ -86,17 +90,48 @@ def probability_membership(
 ) -> Membership:
     """Return the membership of a region that is given as probabilities (``probseg``)."""
     offsets = _offsets(mask_affine, affine, probability.shape == shape)
-    fraction = np.zeros(shape, np.float32)
-    pure = np.ones(shape, np.bool_)
-    for index in _lookups(offsets, mask_affine, affine, shape, probability.shape):
+    drawn = find_objects((probability > 0).astype(np.uint8))
+    box = _box(drawn[0] if drawn else None, mask_affine, affine, shape)
+    size = tuple(part.stop - part.start for part in box)
+    fraction, pure = np.zeros(size, np.float32), np.ones(size, np.bool_)
+    for index in _lookups(offsets, mask_affine, affine, box, probability.shape):
         here = _at(probability, index)
         fraction += here
         pure &= here >= _PURE_PROBABILITY
-    unit = abs(np.linalg.det(affine[:3, :3])) / abs(np.linalg.det(mask_affine[:3, :3]))
-    drawn = float(probability.sum(dtype=np.float64))
     fraction /= len(offsets)
-    covered = float(fraction.sum(dtype=np.float64) * unit / drawn) if drawn else 0.0
-    return Membership(fraction, pure, min(covered, 1.0))
+    volume = float(probability.sum(dtype=np.float64))
+    return Membership(box, fraction, pure, _covered(fraction, volume, mask_affine, affine))
+
+
+def slice_axis(affine: Float) -> int:
+    """Return the axis along which the slices lie: the thickest, else the third.
+
+    >>> slice_axis(np.diag([4.0, 0.5, 0.5, 1.0])), slice_axis(np.eye(4))
+    (0, 2)
+    """
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return 2 if np.allclose(sizes, sizes[2], rtol=0.01) else int(np.argmax(sizes))
+
+
+def _covered(fraction: Float, drawn: float, mask_affine: Float, affine: Float) -> float:
+    """Return the part of a region's volume that the grid covers."""
+    unit = abs(np.linalg.det(affine[:3, :3])) / abs(np.linalg.det(mask_affine[:3, :3]))
+    return min(float(fraction.sum(dtype=np.float64) * unit / drawn), 1.0) if drawn else 0.0
+
+
+def _box(drawn: Box | None, mask_affine: Float, affine: Float, shape: tuple[int, ...]) -> Box:
+    """Return the part of a grid that a part of the mask reaches."""
+    if drawn is None:
+        return (slice(0, 0),) * 3
+    corners = np.array(list(product(*((s.start - 0.5, s.stop - 0.5) for s in drawn))))
+    to_grid = np.linalg.inv(affine) @ mask_affine
+    reached = corners @ to_grid[:3, :3].T + to_grid[:3, 3]
+    low = np.floor(reached.min(axis=0) - 0.5).astype(int)
+    high = np.ceil(reached.max(axis=0) + 0.5).astype(int) + 1
+    return tuple(
+        slice(max(int(a), 0), max(min(int(b), n), int(a), 0))
+        for a, b, n in zip(low, high, shape, strict=True)
+    )
 
 
 def _core(mask: NDArray[np.generic], affine: Float) -> NDArray[np.generic]:
@@ -105,10 +140,8 @@ def _core(mask: NDArray[np.generic], affine: Float) -> NDArray[np.generic]:
     The border voxel of a drawn region is as much outside as inside. Slices
     are thick, so only in-plane neighbours count.
     """
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    slice_axis = 2 if np.allclose(sizes, sizes[2], rtol=0.01) else int(np.argmax(sizes))
     core = mask.copy()
-    for axis in {0, 1, 2} - {slice_axis}:
+    for axis in {0, 1, 2} - {slice_axis(affine)}:
         for shift in (-1, 1):
             neighbour = np.roll(mask, shift, axis)
             edge = [slice(None)] * 3
@@ -132,12 +165,13 @@ def _lookups(
     offsets: Sequence[tuple[float, ...]],
     mask_affine: Float,
     affine: Float,
-    shape: tuple[int, ...],
+    box: Box,
     mask_shape: tuple[int, ...],
 ) -> Iterator[NDArray[np.intp]]:
-    """Yield, for each sample point, the flat mask index of every voxel (-1 outside)."""
+    """Yield, for each sample point, the flat mask index of the box's voxels (-1 outside)."""
     to_mask = np.linalg.inv(mask_affine) @ affine
-    i, j, k = (np.arange(n, dtype=np.float64) for n in shape)
+    i, j, k = (np.arange(part.start, part.stop, dtype=np.float64) for part in box)
+    shape = (i.size, j.size, k.size)
     for offset in offsets:
         inside = np.ones(shape, np.bool_)
         flat = np.zeros(shape, np.intp)

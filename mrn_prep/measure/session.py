@@ -3,78 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import nibabel as nb
-import numpy as np
-from numpy.typing import NDArray
 
 from mrn_prep import __version__
 from mrn_prep.inputs.rois import Region, RegionFile
-from mrn_prep.io.dataset import BidsFile, Dataset
 from mrn_prep.io.images import array, load
 from mrn_prep.io.tables import frame, write_table
 from mrn_prep.measure.flags import join
-from mrn_prep.measure.regions import Membership, memberships, probability_membership
-from mrn_prep.measure.statistics import region_statistics
-from mrn_prep.outputs import QUALITY, MapSpec, find_map
+from mrn_prep.measure.maps import DerivedMap, find_maps
+from mrn_prep.measure.placement import Placement
+from mrn_prep.measure.references import FROM_TABLE, METHOD, METRIC, relative_signals
+from mrn_prep.measure.statistics import RegionStatistics, region_statistics
+from mrn_prep.outputs import quality_of
 
-# Entities that say which map of a series it is, not which series.
-_MAP_ENTITIES = frozenset(
-    {"subject", "session", "suffix", "datatype", "extension", "model", "param", "desc"}
-)
-_SHORT = {"acquisition": "acq", "ceagent": "ce", "reconstruction": "rec", "direction": "dir"}
-
-
-@dataclass(frozen=True)
-class DerivedMap:
-    """A value map in the output folder, with its companions and sidecar."""
-
-    dataset: Dataset
-    file: BidsFile
-    spec: MapSpec
-
-    @cached_property
-    def metadata(self) -> Mapping[str, Any]:
-        """Its sidecar."""
-        return self.dataset.metadata(self.file).values
-
-    @property
-    def run(self) -> str:
-        """The entities that tell this series from others, or ``n/a``."""
-        return run_name(self.file.entities)
-
-    def companion(self, name: str) -> Path:
-        """Path of its standard-error (``se``) or status map."""
-        suffix = f"_{self.spec.suffix}.nii.gz"
-        stem = self.file.path.removesuffix(suffix)
-        return self.dataset.root / f"{stem}_desc-{name}{suffix}"
-
-
-def run_name(entities: Mapping[str, str]) -> str:
-    """Return the entities that tell series of one kind apart.
-
-    >>> run_name({"subject": "01", "acquisition": "fast", "run": "2", "suffix": "T1map"})
-    'acq-fast_run-2'
-    >>> run_name({"subject": "01"})
-    'n/a'
-    """
-    kept = (f"{_SHORT.get(k, k)}-{v}" for k, v in entities.items() if k not in _MAP_ENTITIES)
-    return "_".join(kept) or "n/a"
-
-
-def find_maps(out_dir: str | Path, subject: str, session: str | None) -> list[DerivedMap]:
-    """Find the value maps of one session in the output folder, in the table's order."""
-    dataset = Dataset(Path(out_dir), "mrn_prep")
-    found = []
-    for file in dataset.files(subject, session):
-        spec = find_map(file.entities) if file.is_image else None
-        if spec is not None:
-            found.append(DerivedMap(dataset, file, spec))
-    return found
+MAX_FAT_PERCENT = 10.0
 
 
 def measure_session(
@@ -84,16 +26,41 @@ def measure_session(
     site: str,
     regions: Sequence[RegionFile],
     min_fraction: float = 0.5,
+    reference: str = FROM_TABLE,
 ) -> tuple[Path, Path]:
-    """Write the ROI table and the quality table of one session; return their paths."""
+    """Write the ROI table and the quality table of one session; return their paths.
+
+    Parameters
+    ----------
+    out_dir
+        Derivative data set.
+    subject, session
+        Labels without prefix.
+    site
+        Site of the participant.
+    regions
+        Where to measure.
+    min_fraction
+        Smallest part of a voxel that must lie in a region.
+    reference
+        What signal ratios are relative to: ``table`` (the column `reference` of the label
+        table), a region's name, a tissue, or ``contralateral``.
+    """
     maps = find_maps(out_dir, subject, session)
+    placement = Placement(regions)
     who = {
         "participant_id": f"sub-{subject}",
         "session_id": f"ses-{session}" if session else "n/a",
         "site": site,
         "version": __version__,
     }
-    rois = [who | row for row in _roi_rows(maps, regions, min_fraction)]
+    rois = [
+        who | row
+        for row in (
+            *_roi_rows(maps, placement, min_fraction),
+            *_ratio_rows(maps, placement, reference, min_fraction),
+        )
+    ]
     quality = [who | row for row in _quality_rows(maps)]
     stem = f"sub-{subject}" + (f"_ses-{session}" if session else "")
     folder = Path(out_dir) / f"sub-{subject}" / (f"ses-{session}" if session else "")
@@ -108,78 +75,105 @@ def _write(rows: Sequence[Mapping[str, object]], path: Path, name: str) -> Path:
 
 
 def _roi_rows(
-    maps: Sequence[DerivedMap], regions: Sequence[RegionFile], min_fraction: float
+    maps: Sequence[DerivedMap], placement: Placement, min_fraction: float
 ) -> Iterator[dict[str, object]]:
-    on_grid: dict[tuple[object, ...], list[tuple[Region, Membership]]] = {}
+    fatty = _fatty(maps, placement, min_fraction)
     for derived in maps:
-        if not derived.spec.summarise:
+        spec = derived.spec
+        if not spec.summarise:
             continue
         image = load(derived.file.full)
-        key = (image.shape[:3], image.affine.round(4).tobytes())
-        if key not in on_grid:
-            on_grid[key] = [item for file in regions for item in _members(file, image)]
+        values, se, status = array(image), derived.companion("se"), derived.companion("status")
+        for number, placed in enumerate(placement.on(image)):
+            stats = region_statistics(values, se, placed.member, spec, min_fraction, status)
+            flags = stats.flags | ({"fat"} if spec.fat_sensitive and number in fatty else set())
+            yield {
+                **_described(derived, placed.region, stats, spec.table_scale),
+                "metric": spec.metric,
+                "unit": spec.table_units,
+                "reference": "n/a",
+                "method": derived.metadata.get("EstimationMethod", "n/a"),
+                "flags": join(flags | derived.flags),
+            }
+
+
+def _fatty(maps: Sequence[DerivedMap], placement: Placement, min_fraction: float) -> frozenset[int]:
+    """Return the numbers of regions with fat in them, by the first fat fraction that tells.
+
+    Where fat is the tissue that is meant, nothing is biased by it.
+    """
+    percent: dict[int, float] = {}
+    # the default method goes before others
+    for derived in sorted((m for m in maps if m.spec.key == "pdff"), key=lambda m: m.method):
+        image = load(derived.file.full)
         values = array(image)
-        se_path = derived.companion("se")
-        se = array(load(se_path)) if se_path.exists() else None
-        for region, member in on_grid[key]:
-            yield _roi_row(derived, region, member, values, se, min_fraction)
+        for number, placed in enumerate(placement.on(image)):
+            if number in percent or placed.region.tissue == "fat":
+                continue
+            stats = region_statistics(values, None, placed.member, derived.spec, min_fraction)
+            if stats.n_fitted:
+                percent[number] = stats.median
+    return frozenset(number for number, fat in percent.items() if fat > MAX_FAT_PERCENT)
 
 
-def _roi_row(
-    derived: DerivedMap,
-    region: Region,
-    member: Membership,
-    values: NDArray[np.float32],
-    se: NDArray[np.float32] | None,
-    min_fraction: float,
+def _ratio_rows(
+    maps: Sequence[DerivedMap], placement: Placement, reference: str, min_fraction: float
+) -> Iterator[dict[str, object]]:
+    for derived in maps:
+        if derived.spec.key != "t2w":
+            continue
+        image = load(derived.file.full)
+        values = array(image).reshape(image.shape[:3])
+        for found in relative_signals(
+            values, image.affine, derived.spec, placement.on(image), reference, min_fraction
+        ):
+            yield {
+                **_described(derived, found.region, found.statistics, 1.0),
+                "metric": METRIC,
+                "unit": "1",
+                "se": found.se,
+                "reference": found.reference,
+                "reference_n": found.n_reference,
+                "reference_mean": found.reference_mean,
+                "reference_sd": found.reference_sd,
+                "method": METHOD,
+                "flags": join(found.flags | derived.flags),
+            }
+
+
+def _described(
+    derived: DerivedMap, region: Region, stats: RegionStatistics, scale: float
 ) -> dict[str, object]:
-    spec, meta = derived.spec, derived.metadata
-    stats = region_statistics(values, se, member, spec, min_fraction)
-    scaled = {
-        name: getattr(stats, name) * spec.table_scale
-        for name in ("mean", "sd", "median", "p05", "p95", "se")
-    }
+    """Return what all rows of the ROI table say."""
+    numbers = ("mean", "sd", "median", "p05", "p95", "se")
     return {
         "run": derived.run,
-        "sequence_class": meta.get("SequenceClass", "n/a"),
+        "sequence_class": derived.sequence_class,
         "region": region.name,
         "tissue": region.tissue,
         "side": region.side,
         "level": region.level,
-        "metric": spec.metric,
-        "unit": spec.table_units,
-        **scaled,
+        **{name: getattr(stats, name) * scale for name in numbers},
         "n_vox": stats.n_vox,
         "n_vox_pure": stats.n_vox_pure,
         "n_fitted": stats.n_fitted,
-        "reference": region.reference,
-        "method": meta.get("EstimationMethod", "n/a"),
-        "flags": join(stats.flags | set(meta.get("ValidityFlags", []))),
     }
 
 
-def _members(file: RegionFile, image: nb.Nifti1Image) -> list[tuple[Region, Membership]]:
-    mask = load(file.file)
-    shape = image.shape[:3]
-    if file.kind == "probseg":
-        (region,) = file.regions
-        return [(region, probability_membership(array(mask), mask.affine, shape, image.affine))]
-    # Label images written as floats are common; labels are whole numbers all the same.
-    labels = np.rint(np.asarray(mask.dataobj)).astype(np.int32)
-    found = memberships(labels, mask.affine, [r.index for r in file.regions], shape, image.affine)
-    return [(region, found[region.index]) for region in file.regions]
-
-
 def _quality_rows(maps: Sequence[DerivedMap]) -> Iterator[dict[str, object]]:
+    told: list[dict[str, object]] = []
     for derived in maps:
         for name, value in derived.metadata.get("Quality", {}).items():
-            unit, description = QUALITY.get(name, ("n/a", "n/a"))
-            yield {
+            unit, description = quality_of(name)
+            row = {
                 "run": derived.run,
-                "sequence_class": derived.metadata.get("SequenceClass", "n/a"),
-                "modality": derived.spec.modality,
+                "sequence_class": derived.sequence_class,
+                "modality": derived.modality,
                 "metric": name,
-                "value": float("nan") if value is None else value,
+                "value": None if value is None else value,
                 "unit": unit,
                 "description": description,
             }
+            if row not in told:  # several maps may carry the numbers of their series
+                told.append(row)
+                yield row

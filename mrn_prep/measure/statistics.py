@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrn_prep.measure.regions import Membership
+from mrn_prep.models.status import Reason
 from mrn_prep.outputs import MapSpec
 
 Float = NDArray[np.floating]
@@ -16,6 +17,7 @@ MIN_PURE = 0.5
 MIN_FITTED = 0.9
 MIN_INSIDE = 0.95
 MAX_RELATIVE_SE = 0.2
+MAX_NOT_IDENTIFIABLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,19 @@ class RegionStatistics:
 
 
 def region_statistics(
-    values: Float, se: Float | None, region: Membership, spec: MapSpec, min_fraction: float = 0.5
+    values: Float,
+    se: Float | None,
+    region: Membership,
+    spec: MapSpec,
+    min_fraction: float = 0.5,
+    status: NDArray[np.generic] | None = None,
 ) -> RegionStatistics:
     """Return the statistics of a map over the fitted voxels of a region.
 
     Parameters
     ----------
-    values, se : array, shape (x, y, z)
-        The map and its standard errors; NaN where not fitted.
+    values, se, status : array, shape (x, y, z)
+        The map (NaN where not fitted), its standard errors and its status codes.
     region
         Where the region is on the map's grid.
     spec
@@ -50,14 +57,19 @@ def region_statistics(
     min_fraction
         Smallest part of a voxel that must lie in the region.
     """
+    values = values[region.box]
     chosen = region.fraction >= min_fraction
     fitted = chosen & np.isfinite(values)
     n_vox, n_pure, n_fitted = (int(m.sum()) for m in (chosen, chosen & region.pure, fitted))
     found = values[fitted].astype(np.float64)
-    errors = se[fitted].astype(np.float64) if se is not None else np.array([])
+    errors = se[region.box][fitted].astype(np.float64) if se is not None else np.array([])
     flags = set()
     if region.inside_image < MIN_INSIDE:
         flags.add("outside-image")
+    if status is not None:
+        unknown = chosen & (status[region.box] == Reason.NOT_IDENTIFIABLE)
+        if unknown.sum() > MAX_NOT_IDENTIFIABLE * n_vox:
+            flags.add("not-identifiable")
     if n_fitted == 0:
         nan = float("nan")
         flags.add("not-fitted")
@@ -70,7 +82,7 @@ def region_statistics(
     if spec.physical and not spec.physical[0] <= median <= spec.physical[1]:
         flags.add("out-of-range")
     known = np.isfinite(errors)
-    if known.any() and np.median(errors[known]) > MAX_RELATIVE_SE * abs(median):
+    if known.any() and np.median(errors[known]) > MAX_RELATIVE_SE * _scale(median, spec):
         flags.add("low-snr")
     mean_se = float("nan")
     if known.all() and errors.size:
@@ -88,3 +100,14 @@ def region_statistics(
         n_fitted=n_fitted,
         flags=frozenset(flags),
     )
+
+
+def _scale(median: float, spec: MapSpec) -> float:
+    """Return what a standard error is compared with.
+
+    Noise relative to a fat fraction of nothing would be endless however good the data, so
+    what can be zero (its range in tissue reaches below) counts as the middle of its display.
+    """
+    if spec.physical and spec.display and spec.physical[0] < 0:
+        return max(abs(median), sum(spec.display) / 2)
+    return abs(median)

@@ -252,7 +252,7 @@ def input_from_region(
     found = concentration_from_signal(
         mean, acquisition, t1_s, b1=own_b1, noise_floor=None, baseline_signal=baseline
     )
-    if found.status not in (Reason.FITTED, Reason.OUT_OF_RANGE):
+    if found.status not in (Reason.FITTED, Reason.SATURATED):
         raise ValueError(f"No input function: {Reason(int(found.status)).sentence}")
     return describe_input(found.concentration_mm, t_s, acquisition.baseline, chosen, flags)
 

@@ -26,10 +26,10 @@ NoiseFloor = Literal["single", "mean"]
 
 _CHUNK_VALUES = 2**20  # signals at a time, so that copies stay small
 _FITTED = int(Reason.FITTED)
-_NON_FINITE = int(Reason.NON_FINITE)
+_NO_T1 = int(Reason.NO_T1)
 _NO_SIGNAL = int(Reason.NO_SIGNAL)
 _NO_B1 = int(Reason.NO_B1)
-_OUT_OF_RANGE = int(Reason.OUT_OF_RANGE)
+_SATURATED = int(Reason.SATURATED)
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ def concentration_from_signal(
     -------
     Concentration
         A frame brighter than any R1 can make it (saturated) is NaN and the voxel's status is
-        ``Reason.OUT_OF_RANGE``; a frame or baseline at or below the noise floor is NaN with
-        ``Reason.NO_SIGNAL``. A voxel without T1 is ``Reason.NON_FINITE``, without B1
+        ``Reason.SATURATED``; a frame or baseline at or below the noise floor is NaN with
+        ``Reason.NO_SIGNAL``. A voxel without T1 is ``Reason.NO_T1``, without B1
         ``Reason.NO_B1``.
 
     Raises
@@ -292,7 +292,7 @@ def _invert(  # type: ignore[no-untyped-def]
     codes = np.zeros(n_rows, dtype=np.uint8)
     for v in range(n_rows):
         if not (t1[v] > 0.0 and np.isfinite(t1[v])):
-            codes[v] = _NON_FINITE
+            codes[v] = _NO_T1
         elif not (b1[v] > 0.0 and np.isfinite(b1[v])):
             codes[v] = _NO_B1
         elif not (s0[v] > 0.0 and np.isfinite(s0[v])):
@@ -308,7 +308,7 @@ def _invert(  # type: ignore[no-untyped-def]
             value = native * signal[v, i] / s0[v]
             if not 0.0 < value < 1.0:
                 if codes[v] == _FITTED:
-                    codes[v] = _OUT_OF_RANGE if value >= 1.0 else _NO_SIGNAL
+                    codes[v] = _SATURATED if value >= 1.0 else _NO_SIGNAL
                 continue
             r1, slope = rate_of(value, cos, tr, n_pulses, gap, centre)
             c = (r1 - r10) / relaxivity

@@ -25,7 +25,7 @@ _MIN_WASH_OUT = 3  # frames
 _CHUNK_VALUES = 2**20
 _FITTED = int(Reason.FITTED)
 _NON_FINITE = int(Reason.NON_FINITE)
-_NO_SIGNAL = int(Reason.NO_SIGNAL)
+_NO_ENHANCEMENT = int(Reason.NO_ENHANCEMENT)
 _TOO_FEW = int(Reason.TOO_FEW)
 
 
@@ -89,7 +89,7 @@ def measure_enhancement(
     -------
     Enhancement
         A peak below `MIN_PEAK_SIGMA`, or a baseline that is not positive where heights are
-        relative, has ``Reason.NO_SIGNAL``; one that is reached in the first frames after the
+        relative, has ``Reason.NO_ENHANCEMENT``; one that is reached in the first frames after the
         baseline already, so that no arrival can be told, ``Reason.TOO_FEW``.
 
     Raises
@@ -171,7 +171,7 @@ def _measure(curves, t, last_before, sigma):  # type: ignore[no-untyped-def]
         if not np.isfinite(total):
             codes[v] = _NON_FINITE
         elif peak >= n or not (y[peak] >= MIN_PEAK_SIGMA * sigma[v] and y[peak] > 0.0):
-            codes[v] = _NO_SIGNAL
+            codes[v] = _NO_ENHANCEMENT
         elif peak < 2:
             codes[v] = _TOO_FEW
         if codes[v] != _FITTED:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti import DTIResult, fit_dti, select_tensor_volumes
-from mrn_prep.models.mppca import retained_noise
-from mrn_prep.models.rician import amplitude_from_mean
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Denoised:
-    """What `mrn_prep.models.mppca.denoise_mppca` said of a series; maps of shape (x, y, z)."""
-
-    sigma: Float
-    n_components: Float
-    noise_fraction: Float
 
 
 def map_dti(
@@ -60,7 +48,5 @@ def map_dti(
     chosen, b, g = measured[..., used], b_s_mm2[used], bvecs[used]
     if not isinstance(noise, Denoised):
         return fit_dti(chosen, b, g, mask, noise), used
-    # what lies below the mean of noise alone has no amplitude: 0 leaves it out of the fit
-    signal = np.nan_to_num(amplitude_from_mean(chosen, noise.sigma[..., None]), nan=0.0)
-    left = retained_noise(signal, noise.n_components, noise.noise_fraction, mask)
+    signal, left = noise.for_fit(chosen, mask)
     return fit_dti(signal, b, g, mask, noise.sigma, noise=left), used

@@ -28,6 +28,9 @@ class Reason(IntEnum):
     NOT_CONVERGED = 7
     NOT_IDENTIFIABLE = 8
     TOO_FEW = 9
+    NO_T1 = 10
+    SATURATED = 11
+    NO_ENHANCEMENT = 12
 
     @property
     def sentence(self) -> str:
@@ -46,6 +49,9 @@ _SENTENCES = {
     Reason.NOT_CONVERGED: "The fit did not converge.",
     Reason.NOT_IDENTIFIABLE: "The data do not determine the parameter.",
     Reason.TOO_FEW: "Too few usable measurements.",
+    Reason.NO_T1: "No T1 value at this voxel.",
+    Reason.SATURATED: "The signal is brighter than any concentration makes it.",
+    Reason.NO_ENHANCEMENT: "Nothing rises above the noise of the baseline.",
 }
 
 

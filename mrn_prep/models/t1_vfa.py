@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,9 @@ _NO_SIGNAL = int(Reason.NO_SIGNAL)
 _NO_B1 = int(Reason.NO_B1)
 _OUT_OF_RANGE = int(Reason.OUT_OF_RANGE)
 _NOT_CONVERGED = int(Reason.NOT_CONVERGED)
+
+
+_CHUNK = 65536  # voxels at a time, so that copies in double precision stay small
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ def fit_vfa(
     b1: ArrayLike | None = None,
     b1_se: ArrayLike | None = None,
     sigma: ArrayLike | None = None,
+    *,
+    n_threads: int = 1,
 ) -> T1Result:
     r"""Fit T1 and M0 to a variable-flip-angle series by nonlinear least squares.
 
@@ -128,6 +134,8 @@ def fit_vfa(
         Noise standard deviation, in the unit of the signal. Without it (or where it is
         NaN) the standard errors come from the residuals if there are eight angles or more,
         else they are NaN.
+    n_threads : int
+        Threads to fit in.
 
     Returns
     -------
@@ -171,27 +179,34 @@ def fit_vfa(
     >>> round(float(fit.t1_s) / 1.2, 2)
     1.21
     """
-    signal = np.asarray(signal, dtype=np.float64)
+    signal = np.asarray(signal)
     flip_rad = np.ascontiguousarray(flip_rad, dtype=np.float64)
     shape = signal.shape[:-1]
     _check(signal, flip_rad, tr_s)
-    fitted = _per_voxel(True if mask is None else mask, shape, "mask").astype(np.bool_)
-    maps, codes = _fit_voxels(
-        np.ascontiguousarray(signal[fitted]),
-        flip_rad,
-        float(tr_s),
-        _per_voxel(1.0 if b1 is None else b1, shape, "b1")[fitted],
-        _per_voxel(0.0 if b1_se is None else b1_se, shape, "b1_se")[fitted],
-        _per_voxel(np.nan if sigma is None else sigma, shape, "sigma")[fitted],
-    )
-    status = np.full(shape, Reason.OUTSIDE_MASK, dtype=np.uint8)
-    status[fitted] = codes
-    out = np.full((4, *shape), np.nan)
-    out[:, fitted] = maps
-    return T1Result(t1_s=out[0], t1_se_s=out[1], m0=out[2], m0_se=out[3], status=status)
+    rows = np.flatnonzero(_per_voxel(True if mask is None else mask, shape, "mask"))
+    given = [
+        _per_voxel(default if values is None else values, shape, name).reshape(-1)
+        for values, default, name in (
+            (b1, 1.0, "b1"), (b1_se, 0.0, "b1_se"), (sigma, np.nan, "sigma")
+        )
+    ]  # fmt: skip
+    flat, size = signal.reshape(-1, signal.shape[-1]), int(np.prod(shape))
+    status = np.full(size, Reason.OUTSIDE_MASK, dtype=np.uint8)
+    out = np.full((4, size), np.nan)
+
+    def fit(first: int) -> None:
+        part = rows[first : first + _CHUNK]
+        block = np.ascontiguousarray(flat[part], dtype=np.float64)
+        columns = [np.ascontiguousarray(values[part]) for values in given]
+        out[:, part], status[part] = _fit_voxels(block, flip_rad, float(tr_s), *columns)
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(fit, range(0, rows.size, _CHUNK)))
+    t1_s, t1_se_s, m0, m0_se = out.reshape(4, *shape)
+    return T1Result(t1_s, t1_se_s, m0, m0_se, status.reshape(shape))
 
 
-def _check(signal: Float, flip_rad: Float, tr_s: float) -> None:
+def _check(signal: NDArray[np.generic], flip_rad: Float, tr_s: float) -> None:
     if flip_rad.ndim != 1 or signal.ndim < 1 or signal.shape[-1] != flip_rad.size:
         raise ValueError(
             f"signal {signal.shape} and flip_rad {flip_rad.shape} must be (..., n_flip) and "

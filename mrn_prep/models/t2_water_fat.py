@@ -103,8 +103,8 @@ def fit_mese_two_component(
     t1_s : float or array, shape (...)
         T1 of water (s).
     fat_fraction, fat_fraction_se : float or array, shape (...), optional
-        Fraction of fat, 0 to 1, as from a Dixon series, and its standard error, which is
-        carried on. Without it, or where it is NaN, the fraction is fitted.
+        Fraction of fat, 0 to 1 within noise, as from a Dixon series, and its standard error,
+        which is carried on. Without it, or where it is NaN, the fraction is fitted.
     b1, b1_se, mask, sigma, refocusing_rad, excitation_rad, profile, first_echo, rician, n_threads
         As in `mrn_prep.models.t2_mese.fit_mese`.
     fat_t1_s : float
@@ -120,8 +120,8 @@ def fit_mese_two_component(
     Raises
     ------
     ValueError
-        As `fit_mese`, and if the fat's T1 or T2 is not positive or a given fraction is not
-        between 0 and 1.
+        As `fit_mese`, and if the fat's T1 or T2 is not positive or a given fraction is
+        percent.
 
     Notes
     -----
@@ -154,8 +154,8 @@ def fit_mese_two_component(
     if not (fat_t1_s > 0 and fat_t2_s > 0):
         raise ValueError(f"T1 and T2 of fat must be positive (s), got {fat_t1_s}, {fat_t2_s}.")
     fraction = np.asarray(np.nan if fat_fraction is None else fat_fraction, dtype=np.float64)
-    if np.any((fraction < 0) | (fraction > 1)):
-        raise ValueError("A given fat fraction must lie between 0 and 1 (not percent).")
+    if np.any((fraction < -0.5) | (fraction > 1.5)):
+        raise ValueError("A given fat fraction must lie between 0 and 1, within noise.")
     shared = echo_train(
         echo_spacing_s,
         first_echo,

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from mrn_prep import __version__
 from mrn_prep.errors import ExitCode, MrnPrepError
-from mrn_prep.phantom.options import MODALITIES, PhantomOptions
+from mrn_prep.phantom.options import B1_METHODS, MODALITIES, USUAL, PhantomOptions
 
 _DEFAULT = PhantomOptions()
 
@@ -54,9 +54,16 @@ def build_parser() -> argparse.ArgumentParser:
                           "(default %(default)s)")  # fmt: skip
 
     what = parser.add_argument_group("what is scanned")
-    what.add_argument("--modalities", nargs="+", default=list(MODALITIES), metavar="NAME",
+    what.add_argument("--modalities", nargs="+", default=list(USUAL), metavar="NAME",
                       help=f"beside the T2-weighted image, of: {' '.join(MODALITIES)} "
-                           "(default: all)")  # fmt: skip
+                           f"(default: {' '.join(USUAL)})")  # fmt: skip
+    what.add_argument("--b1-method", default=_DEFAULT.b1_method, metavar="NAME",
+                      help="how B1+ is measured: actual flip angle (afi), double angle (dam), "
+                           "TurboFLASH (tfl), the scanner's RF map (rfm), or a finished map (map), "
+                           f"of: {' '.join(B1_METHODS)} (default %(default)s)")  # fmt: skip
+    what.add_argument("--b-values", nargs="+", type=float, default=(), metavar="B",
+                      help="further b-values of the diffusion series (s/mm2, six directions "
+                           "each), such as 10 20 40 80 120 180; perfusion then shows")  # fmt: skip
     what.add_argument("--small", action="store_true",
                       help="fewer and larger voxels, fewer directions: for tests")  # fmt: skip
 
@@ -66,10 +73,16 @@ def build_parser() -> argparse.ArgumentParser:
                           "sigma; 0 or inf for no noise (default %(default)s)")  # fmt: skip
     how.add_argument("--motion", nargs=2, type=float, default=(0.0, 0.0), metavar=("MM", "DEG"),
                      help="root mean square of the limb's shift and turn during the diffusion "
-                          "series")  # fmt: skip
+                          "and the dynamic series")  # fmt: skip
     how.add_argument("--eddy", type=float, default=0.0, metavar="MM",
                      help="largest eddy-current displacement of the diffusion volumes, at 80 mm "
                           "from the centre")  # fmt: skip
+    how.add_argument("--b0", type=float, default=_DEFAULT.b0_hz, metavar="HZ",
+                     help="largest off-resonance in the limb (default: below 80, as shimming "
+                          "leaves it)")  # fmt: skip
+    how.add_argument("--distort", action="store_true",
+                     help="let off-resonance distort the diffusion series, and add images with "
+                          "reversed blips")  # fmt: skip
     how.add_argument("--seed", type=int, default=_DEFAULT.seed, metavar="N",
                      help="default %(default)s")  # fmt: skip
     return parser
@@ -84,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sites=args.sites, participants_per_site=args.participants_per_site,
             sessions=args.sessions, groups=args.groups, effect=args.effect, snr=args.snr,
             motion_mm=args.motion[0], motion_deg=args.motion[1], eddy_mm=args.eddy,
-            modalities=tuple(dict.fromkeys(args.modalities)), small=args.small, seed=args.seed,
+            b0_hz=args.b0, distort=args.distort, b_values=tuple(args.b_values),
+            modalities=tuple(dict.fromkeys(args.modalities)),
+            b1_method=args.b1_method, small=args.small, seed=args.seed,
         )  # fmt: skip
         _allow_compiling()
         # imported here so that --help and wrong usage answer at once

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mrn_prep.models.motion import rigid_matrix
 from mrn_prep.phantom.limb import Limb, draw_limb
 from mrn_prep.phantom.options import GROUPS, PhantomOptions
-from mrn_prep.phantom.protocols import Site, site
+from mrn_prep.phantom.sites import Site, site
 
 Float = NDArray[np.floating]
 
@@ -81,10 +81,11 @@ def _draw(label: str, group: str, place: Site, options: PhantomOptions) -> Parti
     male = bool(rng.integers(2))
     height = float(np.clip(rng.normal(178 if male else 166, 7), 150, 200))
     bmi = float(np.clip(rng.normal(24, 2.5), 19, 31))
+    limb = draw_limb(rng, patient=group == "patient", effect=options.effect, bmi=bmi)
     return Participant(
         label=label, group=group, age=int(rng.integers(22, 76)), sex="M" if male else "F",
         height_cm=height, weight_kg=bmi * (height / 100) ** 2, site=place,
-        limb=draw_limb(rng, patient=group == "patient", effect=options.effect, bmi=bmi),
+        limb=limb if options.b0_hz is None else limb.with_b0(options.b0_hz),
     )  # fmt: skip
 
 

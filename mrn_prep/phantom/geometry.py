@@ -62,7 +62,7 @@ REGIONS: Mapping[str, Region] = MappingProxyType({row.name: row for row in _ROWS
 NERVES = tuple(row.name for row in _ROWS if row.tissue == "nerve")
 MUSCLES = tuple(row.name for row in _ROWS if row.tissue == "muscle")
 
-_N = len(_ROWS)
+N_REGIONS = len(_ROWS)
 _AIR, _SUBCUTANEOUS, _INTERMUSCULAR, _BONE, _MARROW = 0, 10, 11, 12, 13
 _VASTUS, _RECTUS, _ADDUCTORS, _HAMSTRINGS, _SARTORIUS = 4, 5, 6, 7, 8
 _TUBE_REGION = np.array([1, 2, 3, 9])  # in the order in which Shape lists its tubes
@@ -179,7 +179,8 @@ class Shape:
     septum_mm: float = 1.8
     tubes: Mapping[str, Tube] = field(default_factory=lambda: _TUBES)
 
-    def _numbers(self) -> tuple[Float, Float]:
+    def numbers(self) -> tuple[Float, Float]:
+        """Return what the kernels read: the body, and a row for each tube."""
         body = [self.width_mm, self.depth_mm, self.taper_per_mm, self.fat_mm, self.septum_mm]
         rows = [self.tubes[_ROWS[index].name].row() for index in _TUBE_REGION]
         return np.array(body, dtype=np.float64), np.array(rows, dtype=np.float64)
@@ -210,7 +211,7 @@ class Shape:
         """
         if min(finer) < 1:
             raise ValueError(f"finer is {finer}; wanted at least one point per axis.")
-        body, tubes = self._numbers()
+        body, tubes = self.numbers()
         counts = _count(np.ascontiguousarray(affine, dtype=np.float64), shape, finer, body, tubes)
         shares: NDArray[np.float32] = counts / np.float32(np.prod(finer))
         return shares
@@ -222,9 +223,9 @@ class Shape:
         >>> [shape.region_at((x, 8.0, 0.0)) for x in (200.0, 70.0, 8.0)]
         ['air', 'subcutaneousfat', 'marrow']
         """
-        body, tubes = self._numbers()
+        body, tubes = self.numbers()
         x, y, z = point_mm
-        return _ROWS[_label(float(x), float(y), float(z), body, tubes)].name
+        return _ROWS[label_at(float(x), float(y), float(z), body, tubes)].name
 
 
 @njit(cache=True, error_model="numpy")
@@ -281,7 +282,8 @@ def _ray(x, y, angle, curve):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _label(x, y, z, body, tubes):  # type: ignore[no-untyped-def]
+def label_at(x, y, z, body, tubes):  # type: ignore[no-untyped-def]
+    """Return the index of the region at a point of the limb's frame (mm)."""
     growth = 1.0 + body[2] * z
     px, py = x / growth, y / growth
     if (px / body[0]) ** 2 + (py / body[1]) ** 2 > 1.0:
@@ -343,7 +345,7 @@ def _muscle(px, py, fx, fy, size, septum):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _count(affine, shape, finer, body, tubes):  # type: ignore[no-untyped-def]
-    counts = np.zeros((shape[0], shape[1], shape[2], _N), dtype=np.float32)
+    counts = np.zeros((shape[0], shape[1], shape[2], N_REGIONS), dtype=np.float32)
     for i in prange(shape[0]):
         for j in range(shape[1]):
             for k in range(shape[2]):
@@ -356,7 +358,7 @@ def _count(affine, shape, finer, body, tubes):  # type: ignore[no-untyped-def]
                             x = affine[0, 0] * u + affine[0, 1] * v + affine[0, 2] * w
                             y = affine[1, 0] * u + affine[1, 1] * v + affine[1, 2] * w
                             z = affine[2, 0] * u + affine[2, 1] * v + affine[2, 2] * w
-                            label = _label(
+                            label = label_at(
                                 x + affine[0, 3], y + affine[1, 3], z + affine[2, 3], body, tubes
                             )
                             counts[i, j, k, label] += 1

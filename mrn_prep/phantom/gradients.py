@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -91,6 +92,18 @@ def table(n: int, b_s_mm2: float, every: int = 8) -> tuple[Float, Float]:
         b.append(b_s_mm2)
         g.append(direction)
     return np.array(b), np.array(g)
+
+
+def shells(b_s_mm2: Sequence[float], n: int = 6) -> tuple[Float, Float]:
+    """Return b-values (s/mm²) and directions of shells that have the same `n` directions.
+
+    >>> b, g = shells([10, 40])
+    >>> b.astype(int).tolist(), g.shape
+    ([10, 10, 10, 10, 10, 10, 40, 40, 40, 40, 40, 40], (12, 3))
+    """
+    return np.repeat(np.asarray(b_s_mm2, dtype=np.float64), n), np.tile(
+        directions(n), (len(b_s_mm2), 1)
+    )
 
 
 def to_fsl(bvecs: Float, affine: Float) -> Float:

@@ -24,11 +24,12 @@ FIBRES: Mapping[str, tuple[float, float, float]] = MappingProxyType({
 
 # Spread between participants, as a share of the value (one standard deviation).
 _BETWEEN = {
-    "nerve": {"t1_s": 0.04, "t2_s": 0.06, "fa": 0.06, "md_mm2_s": 0.04, "mtr_percent": 0.05},
+    "nerve": {"t1_s": 0.04, "t2_s": 0.06, "fa": 0.06, "md_mm2_s": 0.04, "mtsat_percent": 0.05},
     "muscle": {"t1_s": 0.025, "t2_s": 0.04, "fa": 0.06, "md_mm2_s": 0.03, "fat_fraction": 0.3},
     "fat": {"t1_s": 0.03, "t2_s": 0.05},
     "artery": {"t1_s": 0.02},
 }
+_HALF_MM = 30.0  # what images show of the limb reaches this far up and down
 _AREA_BETWEEN = 0.10
 _PATIENT_AREA = 1.25
 
@@ -64,6 +65,26 @@ class Limb:
         """
         rows = sorted(REGIONS.values(), key=lambda row: row.index)
         return np.array([getattr(self.tissues[row.name], name) for row in rows])
+
+    @property
+    def fat(self) -> Tissue:
+        """The fat that also lies within other tissues."""
+        return self.tissues["subcutaneousfat"]
+
+    def with_b0(self, largest_hz: float) -> Limb:
+        """Return the same limb with its off-resonance made larger or smaller.
+
+        Parameters
+        ----------
+        largest_hz
+            Largest absolute off-resonance within the skin, up to `_HALF_MM` from mid-thigh.
+        """
+        angle, z = np.meshgrid(np.linspace(0, 2 * np.pi, 73), np.linspace(-_HALF_MM, _HALF_MM, 9))
+        across = self.shape.width_mm * np.cos(angle), self.shape.depth_mm * np.sin(angle)
+        skin = np.stack([*across, z], axis=-1)
+        points = np.concatenate([share * skin for share in np.linspace(0, 1, 9)])
+        largest = float(np.abs(self.b0_hz.at(points)).max())
+        return replace(self, b0_hz=self.b0_hz.times(largest_hz / largest))
 
     def direction(self, region: str, z_mm: ArrayLike) -> Float:
         """Return the fibre direction of a nerve or muscle at heights `z_mm`.
@@ -107,6 +128,8 @@ def draw_limb(
         # a spread is cut at two deviations, so that nobody leaves the human range
         factors = {k: 1 + s * float(np.clip(rng.normal(), -2, 2)) for k, s in spreads.items()}
         tissues[name] = scaled(tissues[name], factors)
+        if name == "fat":
+            tissues["marrow"] = scaled(tissues["marrow"], factors)
     if patient:
         tissues["nerve"] = scaled(tissues["nerve"], PATIENT_NERVE, power=effect)
     size = float(np.clip(np.sqrt(bmi / 24.0), 0.95, 1.04))

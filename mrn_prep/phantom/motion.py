@@ -1,4 +1,4 @@
-"""How a limb moves during a diffusion series, and how eddy currents displace its images."""
+"""How a limb moves during a series, and how eddy currents displace its images."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrn_prep.models.motion import N_LINEAR, rigid_matrix, voxel_to_centred_mm
-from mrn_prep.phantom.protocols import Grid
+from mrn_prep.phantom.grid import Grid
 
 Float = NDArray[np.floating]
 
 _EDGE_MM = 80.0
-_PE_AXIS = {"i": 0, "j": 1, "k": 2}
+PE_AXIS = {"i": 0, "j": 1, "k": 2}
+"""Image axis of a phase encoding direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Motion:
         to_mm = voxel_to_centred_mm(grid.shape, grid.voxel_mm)
         for rigid, eddy in zip(self.rigid, self.eddy, strict=True):
             stretch = np.eye(4)
-            stretch[_PE_AXIS[pe[0]], :] += np.array([*eddy[1:], eddy[0]])
+            stretch[PE_AXIS[pe[0]], :] += np.array([*eddy[1:], eddy[0]])
             shown = np.linalg.inv(to_mm) @ np.linalg.inv(stretch @ rigid) @ to_mm
             yield shown, float(1 / np.linalg.det(stretch))
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from mrn_prep.errors import UsageError
 
-MODALITIES = ("t1", "b1", "dwi")
+MODALITIES = ("t1", "b1", "t2", "fatwater", "mt", "dwi", "ir", "t2prep", "dual", "mtr", "dce")
+USUAL = MODALITIES[:6]
+"""What is scanned unless something else is asked for."""
+B1_METHODS = ("afi", "dam", "tfl", "rfm", "map")
 GROUPS = ("control", "patient")
 
 
@@ -26,11 +29,20 @@ class PhantomOptions:
     snr
         Mean muscle signal of a series' strongest image over sigma; 0 or infinite: no noise.
     motion_mm, motion_deg
-        Root mean square of the limb's walk during the diffusion series.
+        Root mean square of the limb's walk during the diffusion and the dynamic series.
     eddy_mm
         Largest eddy-current displacement at 80 mm from the centre.
+    b0_hz
+        Largest off-resonance in the limb; None for that of a well shimmed one.
+    distort
+        Whether off-resonance distorts the diffusion series; a pair of images with reversed
+        blips then comes with it.
+    b_values
+        Further b-values of the diffusion series (s/mm²), which then shows perfusion.
     modalities
         Which series beside the T2-weighted image, of `MODALITIES`.
+    b1_method
+        How B1+ is measured, of `B1_METHODS`.
     small
         Fewer, larger voxels and fewer directions.
     seed
@@ -51,7 +63,11 @@ class PhantomOptions:
     motion_mm: float = 0.0
     motion_deg: float = 0.0
     eddy_mm: float = 0.0
-    modalities: tuple[str, ...] = MODALITIES
+    b0_hz: float | None = None
+    distort: bool = False
+    b_values: tuple[float, ...] = ()
+    modalities: tuple[str, ...] = USUAL
+    b1_method: str = "afi"
     small: bool = False
     seed: int = 0
 
@@ -66,6 +82,10 @@ class PhantomOptions:
         _between("--motion (mm)", self.motion_mm, 0, 20)
         _between("--motion (degrees)", self.motion_deg, 0, 20)
         _between("--eddy", self.eddy_mm, 0, 20)
+        if self.b0_hz is not None:
+            _between("--b0", self.b0_hz, 0, 1000)
+        for b_s_mm2 in self.b_values:
+            _between("--b-values", b_s_mm2, 1, 5000)
         _between("--seed", self.seed, 0, 2**32 - 1)
         unknown = set(self.modalities) - set(MODALITIES)
         if unknown:
@@ -73,10 +93,8 @@ class PhantomOptions:
                 f"--modalities {' '.join(sorted(unknown))}: wanted some of {' '.join(MODALITIES)}."
             )
 
-    @property
-    def moves(self) -> bool:
-        """Whether the diffusion volumes differ in place."""
-        return max(self.motion_mm, self.motion_deg, self.eddy_mm) > 0
+        if self.b1_method not in B1_METHODS:
+            raise UsageError(f"--b1-method {self.b1_method}: wanted one of {' '.join(B1_METHODS)}.")
 
 
 def _between(option: str, value: float, least: float, most: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,25 @@ from numpy.typing import NDArray
 
 from mrn_prep.io.atomic import write_text
 from mrn_prep.io.names import build
-from mrn_prep.phantom import acquire
-from mrn_prep.phantom.acquire import Scene
 from mrn_prep.phantom.cohort import Participant, draw_pose, generator
-from mrn_prep.phantom.gradients import table, to_fsl
-from mrn_prep.phantom.motion import Motion, draw_motion
+from mrn_prep.phantom.motion import Motion
+from mrn_prep.phantom.noise import sigma_for
 from mrn_prep.phantom.options import PhantomOptions
-from mrn_prep.phantom.protocols import Grid
+from mrn_prep.phantom.scene import Scene
+from mrn_prep.phantom.series.base import Series
+from mrn_prep.phantom.series.blips import with_blips
+from mrn_prep.phantom.series.dwi import DWI
+from mrn_prep.phantom.series.moving import Moving
 from mrn_prep.phantom.write import write_image
 
 Float = NDArray[np.floating]
+
+_SERIES = {
+    "t1": "vfa", "t2": "mese", "fatwater": "megre", "mt": "mts", "dwi": "dwi", "ir": "ir",
+    "t2prep": "t2prep", "dual": "dual", "mtr": "mtr", "dce": "dce",
+}  # fmt: skip
+_MOTION = {"dwi": "motion"}
+"""What chance is drawn for, where it is not named after the series."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +42,12 @@ class Session:
         The participant and how the limb lies (from its frame to the scanner's).
     label
         Session label; empty where the participant has one session only.
+    series
+        What is acquired, by key.
     scenes
-        By series (``t2w``, ``vfa``, ``afi``, ``dwi``).
-    motion
-        Of the diffusion series; None where the limb lies still.
+        What each series sees, by its key; one for all that share a grid.
+    motions
+        How the limb moves, by the key of the series during which it does.
     sigma
         Noise by series.
     """
@@ -44,8 +55,9 @@ class Session:
     person: Participant
     label: str
     pose: Float
-    scenes: dict[str, Scene]
-    motion: Motion | None
+    series: Mapping[str, Series]
+    scenes: Mapping[str, Scene]
+    motions: Mapping[str, Motion]
     sigma: dict[str, float]
 
     @property
@@ -54,49 +66,68 @@ class Session:
         own = {"subject": self.person.label}
         return {**own, "session": self.label} if self.label else own
 
+    def names(self, series: Series) -> list[dict[str, str]]:
+        """Return the entities of each file of a series."""
+        return [
+            {**self.entities, **series.entities, **file.entities, "extension": ".nii.gz"}
+            for file in series.files()
+        ]
+
 
 def acquire_session(
     root: Path, person: Participant, label: str, options: PhantomOptions
 ) -> Session:
     """Simulate and write all series of one session."""
-    pose = draw_pose(person, label, options.seed)
-    site = person.site
-
-    def scene(grid: Grid) -> Scene:
-        return Scene(limb=person.limb, grid=grid, pose=pose, b1_scale=site.b1_scale,
-                     gain=site.gain)  # fmt: skip
-
-    scenes = {"t2w": scene(site.t2w.grid)}
-    if "t1" in options.modalities:
-        scenes["vfa"] = scene(site.vfa.grid)
-    if "b1" in options.modalities:
-        scenes["afi"] = scene(site.afi.grid)
-    motion = None
-    if "dwi" in options.modalities:
-        scenes["dwi"] = scene(site.dwi.grid)
-        if options.moves:
-            b, g = table(site.dwi.n_directions, site.dwi.b_s_mm2)
-            motion = draw_motion(
-                generator(options.seed, person.label, label, "motion"), b, g,
-                shift_mm=options.motion_mm, turn_deg=options.motion_deg,
-                eddy_mm=options.eddy_mm,
-            )  # fmt: skip
-    session = Session(person=person, label=label, pose=pose, scenes=scenes, motion=motion, sigma={})
-    for series in scenes:
-        _WRITERS[series](root, session, options)
+    site, pose = person.site, draw_pose(person, label, options.seed)
+    keys = ["t2w", *(_SERIES.get(name, options.b1_method) for name in options.modalities)]
+    series = {key: site.series[key] for key in keys}
+    dwi = series.get("dwi")
+    if isinstance(dwi, DWI):
+        series["dwi"] = dwi = replace(dwi, more_b_s_mm2=options.b_values)
+        if options.distort:
+            series["dwi"], series["blips"] = with_blips(dwi)
+    seen = {
+        grid: Scene(limb=person.limb, grid=grid, pose=pose, b1_scale=site.b1_scale,
+                    gain=site.gain, field_t=site.field_t)
+        for grid in {one.grid for one in series.values()}
+    }  # fmt: skip
+    moving = {
+        key: one.draw_motion(
+            generator(options.seed, person.label, label, _MOTION.get(key, f"motion-{key}")),
+            shift_mm=options.motion_mm, turn_deg=options.motion_deg, eddy_mm=options.eddy_mm,
+        )
+        for key, one in series.items()
+        if isinstance(one, Moving)
+    }  # fmt: skip
+    motions = {key: motion for key, motion in moving.items() if motion is not None}
+    session = Session(
+        person=person, label=label, pose=pose, series=series, motions=motions, sigma={},
+        scenes={key: seen[one.grid] for key, one in series.items()},
+    )  # fmt: skip
+    for key in series:
+        _write(root, session, key, options)
     return session
 
 
-def _noisy(
-    session: Session, series: str, signal: Float, options: PhantomOptions
-) -> NDArray[np.float32]:
-    sigma = acquire.sigma_for(signal, session.scenes[series].muscle, options.snr)
-    session.sigma[series] = sigma
-    rng = generator(options.seed, session.person.label, session.label, series)
-    return acquire.with_noise(signal, sigma, rng)
+def _write(root: Path, session: Session, key: str, options: PhantomOptions) -> None:
+    series, scene = session.series[key], session.scenes[key]
+    if key in session.motions and isinstance(series, Moving):
+        signal = series.moving_signal(scene, session.motions[key])
+    else:
+        signal = series.signal(scene)
+    sigma = sigma_for(series.unspoilt(scene, signal), scene.muscle, options.snr)
+    session.sigma[key] = sigma
+    rng = generator(options.seed, session.person.label, session.label, key)
+    shared = {**_scanner(session), **_intended(session, series)}
+    stored = zip(series.images(signal, sigma, rng), session.names(series), series.files(),
+                 strict=True)  # fmt: skip
+    for image, names, file in stored:
+        path = write_image(root, names, image, series.grid, {**shared, **file.sidecar})
+        for extension, text in series.beside().items():
+            write_text(root / path.replace(".nii.gz", extension), text)
 
 
-def _common(session: Session, **keys: object) -> dict[str, object]:
+def _scanner(session: Session) -> dict[str, object]:
     site = session.person.site
     return {
         "Manufacturer": site.manufacturer,
@@ -106,79 +137,15 @@ def _common(session: Session, **keys: object) -> dict[str, object]:
         "InstitutionName": f"Site {site.name}",
         "MagneticFieldStrength": site.field_t,
         "BodyPart": "LEG",
-        **keys,
     }
 
 
-def _write_t2w(root: Path, session: Session, options: PhantomOptions) -> None:
-    site = session.person.site
-    image = _noisy(session, "t2w", acquire.t2w(session.scenes["t2w"], site.t2w), options)
-    sidecar = _common(
-        session, EchoTime=site.t2w.te_s, RepetitionTime=site.t2w.tr_s, FlipAngle=90,
-        MRAcquisitionType="2D", ScanningSequence="SE",
-        PulseSequenceType="turbo spin echo", ScanOptions="FS",
-    )  # fmt: skip
-    names = {**session.entities, "datatype": "anat", "suffix": "T2w"}
-    write_image(root, names, image[..., 0], site.t2w.grid, sidecar)
-
-
-def _spoiled(session: Session, te_s: float, **keys: object) -> dict[str, object]:
-    return _common(
-        session, EchoTime=te_s, MRAcquisitionType="3D", ScanningSequence="GR",
-        PulseSequenceType="spoiled gradient echo", SpoilingState=True, SpoilingType="COMBINED",
-        SpoilingRFPhaseIncrement=session.person.site.vfa.rf_increment_deg,
-        SpoilingGradientMoment=30.0, SpoilingGradientDuration=0.002, **keys,
-    )  # fmt: skip
-
-
-def _vfa_names(session: Session) -> list[dict[str, str]]:
-    shared = {**session.entities, "datatype": "anat", "suffix": "VFA"}
-    return [{**shared, "flip": str(i + 1)} for i in range(len(session.person.site.vfa.flip_deg))]
-
-
-def _write_vfa(root: Path, session: Session, options: PhantomOptions) -> None:
-    vfa = session.person.site.vfa
-    images = _noisy(session, "vfa", acquire.vfa(session.scenes["vfa"], vfa), options)
-    for i, (names, flip_deg) in enumerate(zip(_vfa_names(session), vfa.flip_deg, strict=True)):
-        sidecar = _spoiled(session, vfa.te_s, FlipAngle=flip_deg, RepetitionTimeExcitation=vfa.tr_s)
-        write_image(root, names, images[..., i], vfa.grid, sidecar)
-
-
-def _write_afi(root: Path, session: Session, options: PhantomOptions) -> None:
-    afi = session.person.site.afi
-    images = _noisy(session, "afi", acquire.afi(session.scenes["afi"], afi), options)
-    intended: Mapping[str, object] = {}
-    if "vfa" in session.scenes:
-        files = (build({**names, "extension": ".nii.gz"}) for names in _vfa_names(session))
-        intended = {"IntendedFor": [f"bids::{file}" for file in files]}
-    for i, tr_s in enumerate((afi.tr1_s, afi.tr2_s)):
-        sidecar = _spoiled(session, afi.te_s, FlipAngle=afi.flip_deg, RepetitionTimeExcitation=tr_s)
-        names = {
-            **session.entities, "datatype": "fmap", "suffix": "TB1AFI", "acquisition": f"tr{i + 1}"
-        }  # fmt: skip
-        write_image(root, names, images[..., i], afi.grid, {**sidecar, **intended})
-
-
-def _write_dwi(root: Path, session: Session, options: PhantomOptions) -> None:
-    dwi, scene = session.person.site.dwi, session.scenes["dwi"]
-    b, bvecs = table(dwi.n_directions, dwi.b_s_mm2)
-    if session.motion is None:
-        signal = acquire.dwi(scene, dwi, b, bvecs)
-    else:
-        signal = acquire.moving_dwi(scene, dwi, b, bvecs, session.motion)
-    sidecar = _common(
-        session, EchoTime=dwi.te_s, RepetitionTime=dwi.tr_s, FlipAngle=90,
-        MRAcquisitionType="2D", ScanningSequence="EP",
-        PulseSequenceType="diffusion-weighted spin-echo EPI", ScanOptions="FS",
-        PhaseEncodingDirection=dwi.pe, TotalReadoutTime=dwi.total_readout_s,
-    )  # fmt: skip
-    names = {**session.entities, "datatype": "dwi", "suffix": "dwi"}
-    images = _noisy(session, "dwi", signal, options)
-    stem = root / write_image(root, names, images, dwi.grid, sidecar).removesuffix(".nii.gz")
-    stored = to_fsl(bvecs, dwi.grid.affine)
-    write_text(stem.with_suffix(".bval"), " ".join(f"{value:g}" for value in b) + "\n")
-    rows = (" ".join(f"{value:.8f}" for value in axis) + "\n" for axis in stored.T)
-    write_text(stem.with_suffix(".bvec"), "".join(rows))
-
-
-_WRITERS = {"t2w": _write_t2w, "vfa": _write_vfa, "afi": _write_afi, "dwi": _write_dwi}
+def _intended(session: Session, series: Series) -> dict[str, object]:
+    """Return the key that names the series that `series` is meant for, if there are any."""
+    files = [
+        build(names)
+        for key, other in session.series.items()
+        if other.datatype in series.intended_for and key != "t2w"
+        for names in session.names(other)
+    ]
+    return {"IntendedFor": [f"bids::{file}" for file in files]} if files else {}

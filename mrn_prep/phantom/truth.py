@@ -1,23 +1,29 @@
 """What was put in: maps under the names of the app's outputs, and regions.
 
-In a voxel that holds several tissues a map is their mean, weighted by proton density
-times share; M0 and S0 are sums. Where there are no protons a map is NaN.
+Each map says in its sidecar what holds in a voxel of several tissues; most are means,
+weighted by proton density times share. Where there are no protons a map is NaN.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrn_prep.io.atomic import write_json, write_text
+from mrn_prep.io.derivatives import file_path, map_path, sidecar_path
+from mrn_prep.io.images import save_like
 from mrn_prep.io.names import build
-from mrn_prep.outputs import FILES, OUTPUTS, MapSpec
-from mrn_prep.phantom.acquire import PURE, Scene, s0_values
-from mrn_prep.phantom.geometry import MUSCLES, NERVES, REGIONS
-from mrn_prep.phantom.protocols import DWI, VFA
+from mrn_prep.outputs import FILES, OUTPUTS, FileSpec
+from mrn_prep.phantom.geometry import REGIONS
 from mrn_prep.phantom.raw import Session
+from mrn_prep.phantom.scene import PURE
+from mrn_prep.phantom.series.base import Series, TrueMap
+from mrn_prep.phantom.series.dce import DCE
+from mrn_prep.phantom.series.dwi import DWI
+from mrn_prep.phantom.series.moving import Moving
 from mrn_prep.phantom.write import (
     LABEL_COLUMNS,
     drawn,
@@ -28,81 +34,11 @@ from mrn_prep.phantom.write import (
     write_tsv,
 )
 
-Float = NDArray[np.floating]
-
 ROIS, TRUTH = Path("derivatives/rois"), Path("derivatives/truth")
-_MIXED = " Truth of the simulation; in mixed voxels the mean weighted by proton density."
 _PROPERTIES = (
-    "pd", "t1_s", "t2_s", "t2star_s", "fat_fraction", "mtr_percent", "mtsat_percent",
-    "md_mm2_s", "fa", "ad_mm2_s", "rd_mm2_s", "ktrans_per_s", "ve", "vp",
+    "pd", "t1_s", "t2_s", "t2star_s", "fat_fraction", "mtsat_percent", "md_mm2_s", "fa",
+    "ad_mm2_s", "rd_mm2_s", "ktrans_per_s", "ve", "vp", "perfusion_fraction", "dstar_mm2_s",
 )  # fmt: skip
-# series -> datatype of its grid's truth, and the file that has this grid
-_GRIDS: dict[str, tuple[str, dict[str, str]]] = {
-    "vfa": ("anat", {"suffix": "VFA", "flip": "1"}),
-    "afi": ("fmap", {"suffix": "TB1AFI", "acquisition": "tr1"}),
-    "dwi": ("dwi", {"suffix": "dwi"}),
-}
-
-
-def mean_of(scene: Scene, values: Float) -> Float:
-    """Return the mean of a property (by region index), weighted by proton density and share."""
-    weights = scene.fractions * scene.limb.values("pd")
-    total = weights.sum(axis=-1)
-    with np.errstate(invalid="ignore"):
-        mean: Float = weights @ values / total
-    return mean
-
-
-def b1_map(scene: Scene) -> Float:
-    """Return relative B1+, NaN in air."""
-    return np.where(scene.fractions[..., 0] < 1, scene.b1, np.nan)
-
-
-def m0_map(scene: Scene, protocol: VFA) -> Float:
-    """Return the equilibrium signal with T2* decay, NaN in air."""
-    limb = scene.limb
-    m0 = scene.gain * limb.values("pd") * np.exp(-protocol.te_s / limb.values("t2star_s"))
-    return _in_limb(scene, scene.fractions @ m0)
-
-
-def v1_map(scene: Scene) -> Float:
-    """Return the main direction of the region that weighs most, in the scanner's axes."""
-    index = (scene.fractions * scene.limb.values("pd")).argmax(axis=-1)
-    v1 = np.full((*scene.grid.shape, 3), np.nan)
-    for name in (*NERVES, *MUSCLES):
-        where = index == REGIONS[name].index
-        v1[where] = scene.direction(name, where) @ scene.grid.axes.T
-    return v1
-
-
-def dwi_maps(scene: Scene, protocol: DWI, sigma: float) -> dict[str, Float]:
-    """Return the diffusion maps by their key in `OUTPUTS`."""
-    means = {"fa": "fa", "md": "md_mm2_s", "ad": "ad_mm2_s", "rd": "rd_mm2_s"}
-    maps = {key: mean_of(scene, scene.limb.values(name)) for key, name in means.items()}
-    maps["s0"] = _in_limb(scene, scene.fractions @ s0_values(scene, protocol))
-    maps["v1"] = v1_map(scene)
-    maps["sigma"] = np.full(scene.grid.shape, sigma)
-    return maps
-
-
-def _in_limb(scene: Scene, values: Float) -> Float:
-    return np.where(scene.fractions[..., 0] < 1, values, np.nan)
-
-
-def maps_of(session: Session) -> dict[str, tuple[Scene, Float]]:
-    """Return all truth maps of a session, by key, with the scene whose grid they are on."""
-    site, scenes = session.person.site, session.scenes
-    maps: dict[str, tuple[Scene, Float]] = {}
-    if "afi" in scenes:
-        maps["b1"] = scenes["afi"], b1_map(scenes["afi"])
-    if "vfa" in scenes:
-        scene = scenes["vfa"]
-        maps["t1"] = scene, mean_of(scene, scene.limb.values("t1_s"))
-        maps["m0"] = scene, m0_map(scene, site.vfa)
-    if "dwi" in scenes:
-        found = dwi_maps(scenes["dwi"], site.dwi, session.sigma["dwi"])
-        maps.update({key: (scenes["dwi"], values) for key, values in found.items()})
-    return maps
 
 
 def write_rois(root: Path, session: Session) -> None:
@@ -126,40 +62,46 @@ def write_rois(root: Path, session: Session) -> None:
 
 def write_truth(root: Path, session: Session) -> None:
     """Write all that the app's outputs are compared with."""
-    for key, (scene, values) in maps_of(session).items():
-        if key in OUTPUTS:
-            _write_map(root / TRUTH, session, OUTPUTS[key], scene, values)
-    for series in _GRIDS:
-        if series in session.scenes:
-            _write_regions(root / TRUTH, session, series)
-    if "dwi" in session.scenes:
-        _write_b0(root / TRUTH, session)
-    if session.motion is not None:
-        _write_motion(root / TRUTH, session)
+    for key, series in session.series.items():
+        scene = session.scenes[key]
+        for found in series.true_maps(scene, session.sigma[key]):
+            _write_map(root / TRUTH, session, series, found)
+        if series.labels is not None:
+            _write_regions(root / TRUTH, session, key)
+        if isinstance(series, DCE):
+            _write_aif(root / TRUTH, session, series)
+        if isinstance(series, DWI) and series.labels is not None:
+            _write_b0(root / TRUTH, session, series)
+    for key in session.motions:
+        _write_motion(root / TRUTH, session, key)
 
 
-def _write_map(root: Path, session: Session, spec: MapSpec, scene: Scene, values: Float) -> None:
-    names = {
-        **session.entities, **spec.entities, "datatype": spec.datatype, "suffix": spec.suffix
-    }  # fmt: skip
+def _write_map(root: Path, session: Session, series: Series, found: TrueMap) -> None:
+    spec, entities = OUTPUTS[found.key], dict(session.entities)
+    if series.acquisition:
+        entities["acquisition"] = series.acquisition
     sidecar = spec.sidecar()
-    sidecar["Description"] = f"{sidecar['Description']}{_MIXED}"
-    write_image(root, names, values * spec.scale, scene.grid, {**sidecar, "SkullStripped": False})
+    sidecar["Description"] = f"{sidecar['Description']} Truth of the simulation. {found.note}"
+    path = root / map_path(spec, entities, method=found.method)
+    save_like(found.values * spec.scale, series.grid.image(), path)
+    write_json(sidecar_path(path), {**sidecar, "SkullStripped": False})
 
 
-def _write_b0(root: Path, session: Session) -> None:
+def _write_b0(root: Path, session: Session, series: DWI) -> None:
     scene = session.scenes["dwi"]
-    b0 = _in_limb(scene, scene.limb.b0_hz.at(scene.points_mm))
-    sidecar = {"Units": "Hz", "Description": "True off-resonance; no series shows it yet."}
+    does = "is distorted" if series.distorted else "is not distorted"
+    sidecar = {
+        "Units": "Hz",
+        "Description": f"True off-resonance; the diffusion series {does} by it.",
+    }
     names = {**session.entities, "datatype": "fmap", "suffix": "fieldmap", "desc": "truth"}
-    write_image(root, names, b0, scene.grid, sidecar)
+    write_image(root, names, scene.inside(scene.b0_hz), scene.grid, sidecar)
 
 
-def _write_regions(root: Path, session: Session, series: str) -> None:
-    scene, (datatype, own) = session.scenes[series], _GRIDS[series]
-    names = {**session.entities, "datatype": datatype}
-    raw = build({**names, **own, "extension": ".nii.gz"})
-    reference = {"SpatialReference": f"bids:raw:{raw}"}
+def _write_regions(root: Path, session: Session, key: str) -> None:
+    series, scene = session.series[key], session.scenes[key]
+    names = {**session.entities, "datatype": series.datatype}
+    reference = {"SpatialReference": f"bids:raw:{build(session.names(series)[0])}"}
     columns = (*LABEL_COLUMNS, *_PROPERTIES)
     rows = []
     for name, region in REGIONS.items():
@@ -174,42 +116,64 @@ def _write_regions(root: Path, session: Session, series: str) -> None:
         **label_sidecar(),
         **described,
     }
-    path = write_image(root, {**names, "suffix": "dseg", "desc": "pure"}, scene.pure,
-                       scene.grid, pure)  # fmt: skip
+    labels = {**names, "suffix": "dseg", "desc": f"pure{series.labels}"}
+    path = write_image(root, labels, scene.pure, scene.grid, pure)
     write_tsv(root / path.replace(".nii.gz", ".tsv"), columns, rows)
     shares = {
         "Description": "Share of each region in the voxel; the fourth dimension is LabelMap.",
         "LabelMap": list(REGIONS),
         **reference,
     }
-    write_image(root, {**names, "suffix": "probseg", "desc": "regions"}, scene.fractions,
-                scene.grid, shares)  # fmt: skip
+    fractions = {**names, "suffix": "probseg", "desc": f"regions{series.labels}"}
+    write_image(root, fractions, scene.fractions, scene.grid, shares)
 
 
-def _write_motion(root: Path, session: Session) -> None:
-    motion, spec = session.motion, FILES["confounds"]
-    assert motion is not None
+def _write_aif(root: Path, session: Session, series: DCE) -> None:
+    blood, plasma = series.aif
+    columns = {"time": series.onsets_s, "blood": blood, "plasma": plasma}
+    dictionary = {
+        "time": {"Description": "Onset of the frame", "Units": "s"},
+        "blood": {"Description": "Concentration in arterial blood, mean of the frame",
+                  "Units": "mM"},
+        "plasma": {"Description": "The same in plasma", "Units": "mM"},
+    }  # fmt: skip
+    _write_series(root, session, FILES["aif"], columns, dictionary)
+
+
+def _write_motion(root: Path, session: Session, key: str) -> None:
+    motion, series = session.motions[key], session.series[key]
+    assert isinstance(series, Moving)
     columns = {
         **{f"trans_{a}": motion.translation_mm[:, i] for i, a in enumerate("xyz")},
         **{f"rot_{a}": motion.rotation_rad[:, i] for i, a in enumerate("xyz")},
-        **{f"eddy_{a}": motion.eddy[:, i] for i, a in enumerate(("shift", "x", "y", "z"))},
     }
+    if isinstance(series, DWI):
+        names = enumerate(("shift", "x", "y", "z"))
+        columns |= {f"eddy_{a}": motion.eddy[:, i] for i, a in names}
     texts = {
         "trans": ("Translation along the image axis, about the volume's centre", "mm"),
         "rot": ("Component of the rotation vector along the image axis", "rad"),
         "eddy": ("Displacement along phase encoding: constant, or per mm along an axis", "mm"),
     }
-    names = {**session.entities, **spec.entities, "datatype": spec.datatype, "suffix": spec.suffix}
-    path = root / build({**names, "extension": spec.extension})
-    rows = [
-        {name: f"{values[i]:.8g}" for name, values in columns.items()}
-        for i in range(len(motion.eddy))
-    ]
-    write_tsv(path, columns, rows)
     dictionary = {
         name: {"Description": texts[name.split("_")[0]][0], "Units": texts[name.split("_")[0]][1]}
         for name in columns
     }
+    _write_series(root, session, FILES[series.confounds], columns, dictionary)
+
+
+def _write_series(
+    root: Path,
+    session: Session,
+    spec: FileSpec,
+    columns: Mapping[str, NDArray[np.floating]],
+    dictionary: Mapping[str, object],
+) -> None:
+    """Write a table of one row per volume."""
+    path = root / file_path(spec, session.entities)
+    table = np.stack(list(columns.values()), axis=-1)
+    rows = [{name: f"{v:.8g}" for name, v in zip(columns, row, strict=True)} for row in table]
+    write_tsv(path, columns, rows)
     write_json(path.with_suffix(".json"), dictionary)
 
 
@@ -223,6 +187,12 @@ simulation itself; nothing here was measured or fitted.
 _IGNORED = (
     "**/fmap/*_fieldmap.*",
     "*_dwimap.*",
+    "*_dcemap.*",
+    "**/perf/*_dseg.*",
+    "**/perf/*_probseg.*",
+    "*_PDFFmap.*",
+    "*_desc-water_MEGRE.*",
+    "*_desc-fat_MEGRE.*",
     "*_timeseries.*",
     "**/fmap/*_dseg.*",
     "**/fmap/*_probseg.*",

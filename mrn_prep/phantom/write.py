@@ -13,7 +13,7 @@ from mrn_prep.io.derivatives import BIDS_VERSION
 from mrn_prep.io.images import save_like
 from mrn_prep.io.names import Entities, build
 from mrn_prep.phantom.geometry import REGIONS, Region
-from mrn_prep.phantom.protocols import Grid
+from mrn_prep.phantom.grid import Grid
 
 
 def write_image(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrn_prep.io.tables import read_table
 from mrn_prep.reports import charts
-from mrn_prep.reports.session import Series
+from mrn_prep.reports.series import Series
 
 Drawn = tuple[str, Markup, str]
 """Title, picture, and the fault where there is no picture."""

@@ -21,7 +21,7 @@ from mrn_prep.reports.views import View
 Array = NDArray[np.floating]
 
 # Fitted is calm, every reason for a hole can be told from the others.
-STATUS_COLOURS = {
+STATUS_COLOURS: dict[int, str] = {
     Reason.FITTED: "#b9cbd6",
     Reason.NON_FINITE: "#111111",
     Reason.NO_SIGNAL: "#7b6fd0",
@@ -31,8 +31,11 @@ STATUS_COLOURS = {
     Reason.NOT_CONVERGED: "#009e73",
     Reason.NOT_IDENTIFIABLE: "#0072b2",
     Reason.TOO_FEW: "#8c564b",
+    Reason.NO_T1: "#bcbd22",
+    Reason.SATURATED: "#17becf",
+    Reason.NO_ENHANCEMENT: "#7f7f7f",
 }
-_OTHER_STATUS = "#ff00ff"
+_OTHER_STATUS = ("#ff00ff", "#00e5e5", "#a0e000")
 
 
 # Width over height of the mosaics: a map is looked at, its companions are glanced at.
@@ -121,7 +124,9 @@ def window_of(spec: MapSpec, values: Array) -> tuple[float, float]:
 
 
 def colour_map(spec: MapSpec) -> str:
-    """Return the colour map of a map: gray where only contrast is meant."""
+    """Return the colour map of a map: gray where only contrast is meant, signs told apart."""
+    if spec.display and spec.display[0] == -spec.display[1]:
+        return "RdBu_r"
     return "gray" if spec.units == "arbitrary" else "viridis"
 
 
@@ -152,15 +157,14 @@ def status_panel(status: Array, grid: Grid, title: str) -> Markup:
     """Return the status map with its reasons counted inside the limb."""
     codes = np.round(np.nan_to_num(status, nan=float(Reason.OUTSIDE_MASK))).astype(int)
     palette = np.zeros((256, 3), np.uint8)
-    colours = {int(r): c for r, c in STATUS_COLOURS.items()}
-    for code in range(255):
-        hexa = colours.get(code, _OTHER_STATUS)
+    colours = [STATUS_COLOURS.get(code, _OTHER_STATUS[code % 3]) for code in range(256)]
+    for code, hexa in enumerate(colours[:255]):
         palette[code + 1] = [int(hexa[i : i + 2], 16) for i in (1, 3, 5)]
     shown = np.where(codes == Reason.OUTSIDE_MASK, 0, codes + 1).clip(0, 255).astype(np.uint8)
     image = png.indexed(grid.view.mosaic(shown, 0, grid.across(True)).astype(np.uint8), palette)
     found, counts = np.unique(codes[codes != Reason.OUTSIDE_MASK], return_counts=True)
     parts = [
-        (_reason(int(code)), int(count), colours.get(int(code), _OTHER_STATUS))
+        (_reason(int(code)), int(count), colours[int(code) % 256])
         for code, count in zip(found, counts, strict=True)
     ]
     said = "; ".join(f"{label} {count} voxels" for label, count, _ in parts)

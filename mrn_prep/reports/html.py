@@ -19,6 +19,30 @@ MODALITIES = {
     "b1": "B1+", "t1": "T1", "t2": "T2", "fatwater": "Fat and T2*", "mt": "Magnetisation transfer",
     "dwi": "Diffusion", "dce": "Perfusion (DCE)",
 }  # fmt: skip
+# What a sequence class begins with, in small letters.
+_KINDS = {
+    "afi": "actual flip angle", "dam": "double angle", "tfl": "TurboFLASH", "rfm": "RF map",
+    "b1map": "ready map", "vfa": "variable flip angle", "ir": "inversion recovery",
+    "mese": "multi-echo spin echo", "t2prep": "prepared", "dualtse": "two echoes",
+    "t2w": "weighted image", "megre": "multi-echo gradient echo",
+    "megremag": "gradient echoes, magnitude only", "mtr": "MTR pair", "mts": "MT and T1 weighting",
+    "mpm": "multi-parameter mapping", "dwi": "diffusion",
+}  # fmt: skip
+
+
+def modality_name(modality: str) -> str:
+    """Return a modality as a heading."""
+    return MODALITIES.get(modality, modality)
+
+
+def kind_of(sequence_class: object) -> str:
+    """Return in words how the series of a class was measured.
+
+    >>> kind_of("VFA-3T-TR15-FA3-10-20"), kind_of("XYZ-3T")
+    ('variable flip angle', 'XYZ')
+    """
+    head = text(sequence_class).split("-")[0]
+    return _KINDS.get(head.lower(), head)
 
 
 @cache

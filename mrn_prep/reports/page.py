@@ -72,8 +72,7 @@ def write_page(
         problems=problems,
         remarks=list(remarks),
         flags=html.legend(flags),
-        modalities=[html.MODALITIES.get(s.modality, s.modality) + (f" {s.run}" if s.run else "")
-                    for s in found.series],
+        modalities=[series.name for series in found.series],
         methods=_methods(found),
         references=_references(found),
         sources=sorted({str(s) for series in found.series
@@ -105,10 +104,10 @@ def _methods(found: Session) -> list[tuple[str, str]]:
     told = []
     for series in found.series:
         metrics = ", ".join(m.spec.title for m in series.maps if m.spec.companions)
+        name = f"{series.name} ({metrics})" if metrics else series.name
         how = " ".join(_sentence(str(m)) for m in series.sidecar_values("EstimationMethod"))
-        name = html.MODALITIES.get(series.modality, series.modality)
         if how:
-            told.append((f"{name}{' ' + series.run if series.run else ''} ({metrics})", how))
+            told.append((name, how))
     return told
 
 

@@ -10,13 +10,15 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.status import Reason
-from mrn_prep.outputs import QUALITY
+from mrn_prep.outputs import quality_of
 from mrn_prep.reports import charts, diffusion, figures, html, views
 from mrn_prep.reports.closeups import CloseUp, closeups_of, strip
 from mrn_prep.reports.figures import Grid
 from mrn_prep.reports.regions import Placed, tissue_masks
-from mrn_prep.reports.session import MapFile, Series, Session, Volume, read_volume
+from mrn_prep.reports.series import MapFile, Series
+from mrn_prep.reports.session import Session, Volume, read_volume
 
 Masks = Mapping[str, NDArray[np.bool_]]
 
@@ -116,17 +118,23 @@ def series_sections(
 
 
 def _limb(series: Series) -> tuple[NDArray[np.bool_] | None, Volume]:
-    """Return which voxels the series covers, from the first map that can be read."""
-    for map_ in series.maps:
-        if map_.spec.companions:
-            volume = read_volume(map_.path)
-            if volume.values is None:
-                continue
-            limb = np.isfinite(volume.values[..., 0] if volume.values.ndim > 3 else volume.values)
-            status = read_volume(map_.status) if map_.status else Volume(None, np.eye(4))
-            if status.values is not None and status.values.shape == limb.shape:
-                limb = limb | (np.round(status.values) != Reason.OUTSIDE_MASK)
-            return limb, volume
+    """Return which voxels the series covers, from the first map that can be read.
+
+    Images tell it only where there is no fit: they reach into the air.
+    """
+    for map_ in sorted(series.maps, key=lambda m: not m.spec.companions):
+        volume = read_volume(map_.path)
+        if volume.values is None:
+            continue
+        values = volume.values[..., 0] if volume.values.ndim > 3 else volume.values
+        limb = np.isfinite(values)
+        if not map_.spec.companions:
+            bright = limb_mask(values)
+            return bright if bright.any() else limb, volume
+        status = read_volume(map_.status) if map_.status else Volume(None, np.eye(4))
+        if status.values is not None and status.values.shape == limb.shape:
+            limb = limb | (np.round(status.values) != Reason.OUTSIDE_MASK)
+        return limb, volume
     return None, Volume(None, np.eye(4))
 
 
@@ -141,19 +149,19 @@ def _section(
         cards.append(card)
         faults += [f"{map_.path.relative_to(out_dir)}: {f.fault}"
                    for f in (card.picture, *card.beside) if f.fault]  # fmt: skip
-    for spec in series.missing:
+    for lost in series.missing:
         fault = "the map is missing"
         cards.append(
             MapCard(
-                anchor=f"{series.anchor}-{spec.key}",
-                title=spec.title,
+                anchor=f"{series.anchor}-{lost.name.split('.')[0]}",
+                title=lost.title,
                 unit="",
-                description=spec.description,
+                description=lost.description,
                 flags=(),
-                picture=Figure(title=spec.title, fault=fault),
+                picture=Figure(title=lost.title, fault=fault),
             )
         )
-        faults.append(f"{spec.title} of {series.anchor.removeprefix('series-')}: {fault}")
+        faults.append(f"{lost.name}: {fault}")
     extra = diffusion.figures_of(series) if series.modality == "dwi" else []
     faults += [f"{figure_title}: {fault}" for figure_title, _, fault in extra if fault]
     classes = ", ".join(map(str, series.sidecar_values("SequenceClass")))
@@ -161,7 +169,7 @@ def _section(
     facts = [("Protocol", classes), ("Made from", ", ".join(sources))]
     return Section(
         anchor=series.anchor,
-        title=html.MODALITIES.get(series.modality, series.modality),
+        title=series.title,
         run=series.run,
         facts=tuple((name, value) for name, value in facts if value),
         quality=_quality(series),
@@ -185,7 +193,7 @@ def _card(
     told: dict[bytes, str],
 ) -> MapCard:
     spec = map_.spec
-    title = spec.title + (f" ({map_.method})" if map_.method else "")
+    title = series.title_of(spec, map_.method)
     unit = html.unit(spec.table_units or spec.units)
     anchor = f"{series.anchor}-{spec.key}{map_.method}"
     about = str(map_.sidecar.get("Description", spec.description))
@@ -213,12 +221,13 @@ def _card(
         anchor=anchor, title=title, unit=unit, description=about, flags=map_.flags,
         picture=Figure(title=title, body=body), bar=figures.colour_bar(names, window, unit)
         + strip(shown.closeups, values, window, names, title),
-        beside=tuple(_beside(map_, values, window, shown, colours, told)),
+        beside=tuple(_beside(map_, title, values, window, shown, colours, told)),
     )  # fmt: skip
 
 
 def _beside(
     map_: MapFile,
+    title: str,
     values: NDArray[np.floating],
     window: tuple[float, float],
     shown: _Shown,
@@ -229,24 +238,24 @@ def _beside(
     spec, found = map_.spec, []
     unit = html.unit(spec.table_units or spec.units)
     if spec.companions:
-        found.append(_standard_error(map_, shown, unit))
+        found.append(_standard_error(map_, title, shown, unit))
         status = _read_companion(map_.status, shown)
         if status.values is None:
             found.append(Figure(title="Status", fault=f"the status map: {status.fault}"))
         else:
-            same = told.setdefault(status.values.tobytes(), spec.title)
-            if same == spec.title:
-                body = figures.status_panel(status.values, shown.grid, f"Status of {spec.title}")
+            same = told.setdefault(status.values.tobytes(), title)
+            if same == title:
+                body = figures.status_panel(status.values, shown.grid, f"Status of {title}")
                 found.append(Figure(title="Status: where it was fitted, and why not", body=body))
             else:
                 note = _quiet(f"The same as of {same}, voxel by voxel.")
                 found.append(Figure(title="Status", body=note))
     if spec.summarise and shown.masks:
         samples = {tissue: values[mask] for tissue, mask in shown.masks.items()}
-        label = f"{spec.title} ({unit})" if unit else spec.title
+        label = f"{title} ({unit})" if unit else title
         if spec.display is None:
             window = _wide_enough(window, samples.values())
-        body = charts.histogram(samples, window, label, colours, title=f"{spec.title} per tissue")
+        body = charts.histogram(samples, window, label, colours, title=f"{title} per tissue")
         found.append(Figure(title="Distribution by tissue", body=body))
     return found
 
@@ -263,7 +272,7 @@ def _quiet(words: str) -> Markup:
     return Markup('<p class="quiet">{}</p>').format(words)
 
 
-def _standard_error(map_: MapFile, shown: _Shown, unit: str) -> Figure:
+def _standard_error(map_: MapFile, of: str, shown: _Shown, unit: str) -> Figure:
     title = "Standard error"
     se = _read_companion(map_.se, shown)
     if se.values is None:
@@ -275,7 +284,7 @@ def _standard_error(map_: MapFile, shown: _Shown, unit: str) -> Figure:
     if not finite.size:
         return Figure(title=title, body=_quiet("No voxel has one."))
     window = (0.0, float(np.percentile(finite, 98)) or 1.0)
-    alt = f"Standard error of {map_.spec.title}, {unit}, window 0 to {window[1]:.3g}"
+    alt = f"Standard error of {of}, {unit}, window 0 to {window[1]:.3g}"
     body = figures.map_panel(values, shown.grid, window, "cividis", alt, small=True)
     return Figure(title=title, body=body + figures.colour_bar("cividis", window, unit))
 
@@ -310,7 +319,7 @@ def _quality(series: Series) -> tuple[tuple[str, str, str, str], ...]:
     for map_ in series.maps:
         record = map_.sidecar.get("Quality")
         for name, value in record.items() if isinstance(record, Mapping) else ():
-            unit, about = QUALITY.get(name, ("", ""))
+            unit, about = quality_of(name)
             said = name.replace("_", " ")
             tile = (said, html.number(html.whole(value, unit)), html.unit(unit), about)
             if found.setdefault(name, tile)[1] != tile[1]:

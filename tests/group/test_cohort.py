@@ -1,4 +1,5 @@
 import json
+import re
 
 import fake_derivatives as fake
 import numpy as np
@@ -61,7 +62,9 @@ def test_each_participant_counts_once(tmp_path):
     assert row["flags"] == "no-b1;partial-volume"
 
 
-@pytest.mark.parametrize("column", ["sequence_class", "level", "site", "method", "unit"])
+@pytest.mark.parametrize(
+    "column", ["sequence_class", "level", "site", "method", "unit", "reference"]
+)
 def test_what_is_not_comparable_is_not_pooled(tmp_path, column):
     put(tmp_path / "out", "sub-01", [{}])
     put(tmp_path / "out", "sub-02", [{column: "another"}])
@@ -229,3 +232,72 @@ def test_page_of_a_large_cohort_stays_small_and_shows_every_point(tmp_path):
     outer, inner = (page.split(f'<path class="{kind}"')[1] for kind in ("dots", "dots inner"))
     assert outer.split("/>")[0].count("h0") == 60
     assert inner.split("/>")[0].count("h0") == 20
+
+
+def page_with(out, *rows):
+    for number in range(2):
+        put(out, f"sub-{number}", rows)
+    run_group(out, None)
+    return write_group_page(out, remarks=(), provenance={}).read_text()
+
+
+def charts_of(page):
+    """Return heading, protocol and the regions' names of each chart."""
+    found = re.findall(r"<article><header><h3>(.*?)</h3><p class=\"quiet\">(.*?)</p></header>"
+                       r"(.*?)</article>", page, re.DOTALL)  # fmt: skip
+    return [
+        (re.sub(r" *<.*", "", title), protocol,
+         re.findall(r'<text class="name start"[^>]*>(.*?)</text>', body))
+        for title, protocol, body in found
+    ]  # fmt: skip
+
+
+def test_page_has_a_chart_for_each_metric_protocol_and_method(tmp_path):
+    page = page_with(
+        tmp_path / "out",
+        {"metric": "FA", "unit": "1", "sequence_class": "DWI"},
+        {"metric": "T2", "sequence_class": "MESE", "method": "train"},
+        {"metric": "T2", "sequence_class": "MESE", "method": "exponential"},
+        {"metric": "T2", "sequence_class": "T2prep", "method": "exponential"},
+        {"metric": "T1", "sequence_class": "VFA", "method": "angles"},
+        {"metric": "T1", "sequence_class": "IR", "method": "inversion"},
+        {"metric": "M0", "unit": "arbitrary", "sequence_class": "IR"},
+    )
+    assert [chart[:2] for chart in charts_of(page)] == [
+        ("T1", "IR"), ("T1", "VFA"), ("T2", "MESE · exponential"), ("T2", "MESE · train"),
+        ("T2", "T2prep"), ("FA", "DWI"),
+    ]  # fmt: skip
+    assert all(names == ["sciatic L"] for *_, names in charts_of(page))
+    assert page.count("n 2</text>") == 6
+
+
+def test_what_a_signal_is_relative_to_stands_beside_it(tmp_path):
+    ratio = {"metric": "nT2", "unit": "1", "sequence_class": "T2w", "reference_n": 40}
+    page = page_with(tmp_path / "out", {**ratio, "reference": "vastus", "reference_mean": 12.5},
+                     {**ratio, "reference": "sciatic R"})  # fmt: skip
+    ((*_, names),) = charts_of(page)
+    assert names == ["sciatic L / sciatic R", "sciatic L / vastus"]
+    assert "<td>sciatic L / vastus</td>" in page
+    table = summary(tmp_path / "out")
+    assert table["n_participants"].tolist() == [2, 2]
+    assert roi(tmp_path / "out")["reference_n"].tolist() == [40] * 4
+
+
+def test_quality_of_two_series_of_one_modality_stands_in_two_lines(tmp_path):
+    out = tmp_path / "out"
+    fake.write(out, shape=(8, 8, 2), series=("t1", "ir", "mese", "megre"))
+    path = out / "sub-01/sub-01_desc-quality.tsv"
+    table = read_table(path)
+    more = table[table["modality"] == "t1"].assign(
+        value=77.0, sequence_class="VFA-3T-TR15-FA3-8-15"
+    )
+    write_table(pd.concat([table, more]), path, "quality")
+    run_group(out, None)
+    page = write_group_page(out, remarks=(), provenance={}).read_text()
+    told = page.split('<section id="quality">')[1].split("</section>")[0]
+    heads = re.findall(r"<small>(.*?)</small>", told)
+    assert heads == ["t1", "t2", "fatwater"]  # in the order of the pages, not of the alphabet
+    lines = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in told.split("<tr>")[2:]]
+    assert [line[1] for line in lines] == ["–", "VFA-3T-TR15-FA3-8-15"]
+    assert [bool(value) for value in lines[0][2:]] == [True, True, True]
+    assert lines[1][2:] == ["77.0", "", ""]

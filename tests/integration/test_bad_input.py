@@ -159,9 +159,9 @@ FAULTS = {
         DWI_OUT),
     "bvec of other lengths": (
         table(f"{DWI}.bvec", lambda v: 2 * v), 65, "12 directions are not of unit length", DWI_OUT),
-    "too few directions": (
-        table(f"{DWI}.bvec", lambda v: np.tile(v[:, -1:], 14)), 65, "has 1 different directions",
-        DWI_OUT),
+    "one b-value": (
+        table(f"{DWI}.bval", lambda b: 0 * b + 800), 65, "all volumes have b near 800; diffusion "
+        "needs two different b-values", DWI_OUT),
     "bval in s/m2": (
         table(f"{DWI}.bval", lambda b: b * 1e6), 65, "wanted s/mm2 (not s/m2)", DWI_OUT),
     "negative b-value": (
@@ -219,6 +219,27 @@ def test_all_problems_of_all_files_are_told_at_once(bids, call, tmp_path):
     assert "; 6 problems" in ended.last_line
 
 
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (table(f"{DWI}.bvec", lambda v: np.tile(v[:, -1:], 14)),
+         "sub-A01_dwi.bvec: has 1 different directions, the tensor needs 6."),
+        (lambda bids: [
+            table(f"{DWI}.bval", lambda b: np.where(b > 0, b, 50))(bids),
+            table(f"{DWI}.bvec", lambda v: np.where(v.any(axis=0), v, [[1], [0], [0]]))(bids)],
+         "sub-A01_dwi.bval: no volume has b up to 5, the tensor needs one without weighting."),
+    ],
+    ids=["directions", "no b0"],
+)  # fmt: skip
+def test_what_forbids_a_tensor_leaves_the_adc(bids, tmp_path, call, spoil, sentence):
+    spoil(bids)
+    ended = call(bids, tmp_path / "out", "--dry-run", "--modalities", "dwi")
+    assert ended.agrees(0)
+    assert f"{sentence} There is no tensor, ADC alone." in ended.said
+    assert "_model-adc_param-adc_dwimap.nii.gz" in ended.said
+    assert "model-dti" not in ended.said
+
+
 def test_b0_images_alone_are_left_and_are_no_fault(bids, call, tmp_path):
     for suffix in (".nii.gz", ".json"):
         source = bids / (DWI + suffix)
@@ -243,7 +264,7 @@ WHOLE = {
     "participant": (["--participant-label", "Z"], 18, "There is no participant sub-Z; there are: "
                     "sub-A01."),
     "session": (["--session-label", "1"], 18, "There is no session ses-1; there are: none."),
-    "modality": (["--modalities", "t2"], 18, "no series to process in t2."),
+    "modality": (["--modalities", "dce"], 18, "no series to process in dce."),
     "derivatives": (["-d", "rois=/nowhere"], 66, "--derivatives rois=/nowhere: there is no such "
                     "folder."),
     "filter file": (["--bids-filter-file", "/nowhere"], 64, "--bids-filter-file /nowhere: cannot "
@@ -408,9 +429,7 @@ def test_t1_without_b1_is_flagged(spoilt, ended):
 
     assert "no-b1" in flags(SWAPPED)
     assert "no-b1" not in flags(GOOD)
-    assert (
-        "sub-swapped_flip-1_VFA.nii.gz: its B1+ images cannot be used. T1 is flagged" in ended.out
-    )
+    assert "sub-swapped_flip-1_VFA.nii.gz: its B1+ images cannot be used. T1 is made" in ended.out
 
 
 def test_nothing_is_left_half_written(spoilt):

@@ -128,8 +128,8 @@ def test_what_is_undefined_is_nan_with_its_reason():
     mask[7] = False
     found = concentration_from_signal(signal, PLAIN, t1, mask=mask, b1=b1)
     assert found.status.tolist() == [
-        Reason.FITTED, Reason.OUT_OF_RANGE, Reason.NO_SIGNAL, Reason.NO_SIGNAL,
-        Reason.NON_FINITE, Reason.NON_FINITE, Reason.NO_B1, Reason.OUTSIDE_MASK,
+        Reason.FITTED, Reason.SATURATED, Reason.NO_SIGNAL, Reason.NO_SIGNAL,
+        Reason.NO_T1, Reason.NO_T1, Reason.NO_B1, Reason.OUTSIDE_MASK,
     ]  # fmt: skip
     lost = np.isnan(found.concentration_mm)
     assert lost[1].sum() == lost[2].sum() == 1

@@ -65,7 +65,8 @@ def test_what_cannot_be_measured_is_nan_with_its_reason():
     mask[4] = False
     found = measure_enhancement(curves, T, BASELINE, mask, sigma=0.01)
     assert found.status.tolist() == [
-        Reason.FITTED, Reason.NON_FINITE, Reason.NO_SIGNAL, Reason.NO_SIGNAL, Reason.OUTSIDE_MASK,
+        Reason.FITTED, Reason.NON_FINITE, Reason.NO_ENHANCEMENT, Reason.NO_ENHANCEMENT,
+        Reason.OUTSIDE_MASK,
     ]  # fmt: skip
     assert np.isnan(found.peak[1:]).all()
 
@@ -77,12 +78,12 @@ def test_areas_and_slopes_need_frames():
     short = measure_enhancement(TRIANGLE[:27], T[:27], BASELINE, sigma=0.01)
     assert np.isnan(short.wash_out_per_s)
     first = measure_enhancement(TRIANGLE[26:], T[26:], slice(0, 1), sigma=0.01)
-    assert first.status in (Reason.TOO_FEW, Reason.NO_SIGNAL)
+    assert first.status in (Reason.TOO_FEW, Reason.NO_ENHANCEMENT)
 
 
 def test_relative_to_nothing_is_no_signal():
     found = measure_enhancement(TRIANGLE, T, BASELINE, sigma=0.01, relative=True)
-    assert found.status == Reason.NO_SIGNAL
+    assert found.status == Reason.NO_ENHANCEMENT
 
 
 @pytest.mark.parametrize(

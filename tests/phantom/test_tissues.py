@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from mrn_prep.models.mt import mtr_percent, mtsat_signal
 from mrn_prep.phantom.limb import Limb, draw_limb
-from mrn_prep.phantom.tissues import TISSUES
+from mrn_prep.phantom.tissues import PATIENT_NERVE, TISSUES, scaled
 
 
 @pytest.mark.parametrize("name", ["nerve", "muscle", "fat", "artery"])
@@ -16,6 +17,27 @@ def test_eigenvalues_give_back_md_and_fa(name):
 
 def test_every_value_has_a_source():
     assert all(tissue.source for tissue in TISSUES.values())
+
+
+def mtr(tissue):
+    """MTR at 9 degrees and a TR of 30 ms."""
+    flip_rad = np.deg2rad(9)
+    off, on = (mtsat_signal(1.0, tissue.t1_s, d, flip_rad, 0.03) for d in (0, tissue.mtsat_percent))
+    return mtr_percent(off, on).mtr_percent
+
+
+def test_mtsat_and_t1_give_the_mtr_that_the_source_says():
+    assert mtr(TISSUES["nerve"]) == pytest.approx(28, abs=0.3)
+    assert mtr(TISSUES["muscle"]) == pytest.approx(30, abs=0.3)
+    ill = scaled(TISSUES["nerve"], PATIENT_NERVE)
+    assert mtr(ill) / mtr(TISSUES["nerve"]) == pytest.approx(0.88, abs=0.005)
+
+
+def test_marrow_and_fat_under_the_skin_are_alike():
+    limb = draw_limb(np.random.default_rng(5))
+    fat, marrow = limb.tissues["subcutaneousfat"], limb.tissues["marrow"]
+    assert (fat.t1_s, fat.t2_s) == (marrow.t1_s, marrow.t2_s)
+    assert fat.t2_s != TISSUES["fat"].t2_s and limb.fat == fat
 
 
 def test_patients_nerves_differ_and_their_muscles_do_not():
@@ -54,3 +76,15 @@ def test_b1_spans_the_range_measured_in_thighs():
 def test_b0_stays_within_100_hz():
     points = np.random.default_rng(0).uniform(-70, 70, (1000, 3)) * [1, 1, 0.4]
     assert np.abs(Limb().b0_hz.at(points)).max() < 130
+
+
+@pytest.mark.parametrize("largest_hz", [0.0, 300.0])
+def test_off_resonance_can_be_asked_for(largest_hz):
+    usual, asked = Limb(), Limb().with_b0(largest_hz)
+    points = np.random.default_rng(0).uniform(-1, 1, (20000, 3)) * [73, 69, 30]
+    inside = (points[:, 0] / 73) ** 2 + (points[:, 1] / 69) ** 2 < 1
+    found = asked.b0_hz.at(points[inside])
+    assert np.abs(found).max() == pytest.approx(largest_hz, rel=0.05)
+    factor = asked.b0_hz.centre / usual.b0_hz.centre
+    np.testing.assert_allclose(found, factor * usual.b0_hz.at(points[inside]))
+    assert asked.tissues == usual.tissues

@@ -1,16 +1,30 @@
 """nipype raises on a misspelt field when a graph is connected: every factory, every option."""
 
 from dataclasses import fields, replace
-from itertools import product
 
 import pytest
 
-from mrn_prep.inputs import AFIInputs, DWIInputs, Region, RegionFile, SessionInputs, VFAInputs
+from mrn_prep.inputs import (
+    AFIInputs,
+    AnatomyInputs,
+    B1MapInputs,
+    DAMInputs,
+    DWIInputs,
+    IRInputs,
+    MEGREInputs,
+    MESEInputs,
+    MTRInputs,
+    MTSInputs,
+    Region,
+    RegionFile,
+    RFMInputs,
+    SessionInputs,
+    TFLInputs,
+    VFAInputs,
+)
 from mrn_prep.io.headers import Grid
 from mrn_prep.options import SECTIONS, Options
-from mrn_prep.outputs import FILES, of_modality
 from mrn_prep.workflows.b1 import init_b1_wf
-from mrn_prep.workflows.dwi import init_dwi_wf
 from mrn_prep.workflows.participant import init_maps_wf, init_session_wf, init_tables_wf
 from mrn_prep.workflows.t1 import init_t1_wf
 
@@ -18,94 +32,124 @@ GRID = Grid((8, 8, 4), (1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1))
 
 
 @pytest.fixture
-def files(tmp_path):
-    names = ("tr1", "tr2", "f1", "f2", "f3", "dwi", "bval", "bvec", "rois")
-    for name in names:
-        (tmp_path / name).touch()
-    return {name: str(tmp_path / name) for name in names}
+def common(tmp_path):
+    """What every record of a series has, with as many files as asked for."""
+
+    def made(name, n=1, **entities):
+        paths = [tmp_path / f"{name}{i}.nii.gz" for i in range(n)]
+        for path in paths:
+            path.touch()
+        return {
+            "entities": {"subject": "01", "datatype": "anat", "suffix": name, **entities},
+            "files": tuple(map(str, paths)),
+            "sources": tuple(f"bids:raw:{path.name}" for path in paths),
+            "grid": GRID,
+            "sequence_class": name,
+        }
+
+    return made
 
 
 @pytest.fixture
-def afi(files):
-    return AFIInputs(
-        entities={"subject": "01", "datatype": "fmap", "suffix": "TB1AFI"},
-        files=(files["tr1"], files["tr2"]), sources=("bids:raw:tr1", "bids:raw:tr2"),
-        flip_deg=60.0, tr1_s=0.02, tr2_s=0.1, grid=GRID, intended_for=(), sequence_class="AFI",
-    )  # fmt: skip
+def afi(common):
+    return AFIInputs(**common("TB1AFI", 2), flip_deg=60.0, tr1_s=0.02, tr2_s=0.1, intended_for=())
 
 
 @pytest.fixture
-def vfa(files, afi):
+def vfa(common, afi):
     return VFAInputs(
-        entities={"subject": "01", "acquisition": "fast", "datatype": "anat", "suffix": "VFA"},
-        files=(files["f1"], files["f2"], files["f3"]), sources=("bids:raw:f1",),
-        flip_deg=(3.0, 10.0, 20.0), tr_s=0.015, grid=GRID, b1=afi, sequence_class="VFA",
+        **common("VFA", 3, acquisition="fast"), flip_deg=(3.0, 10.0, 20.0), tr_s=0.015, b1=afi,
+        phase_increment_deg=50.0, gradient_moment_mt_ms_m=25.0,
     )  # fmt: skip
 
 
 @pytest.fixture
-def dwi(files):
+def dwi(common, tmp_path):
+    for name in ("bval", "bvec"):
+        (tmp_path / name).touch()
     return DWIInputs(
-        entities={"subject": "01", "run": "1", "datatype": "dwi", "suffix": "dwi"},
-        files=(files["dwi"],), bval_file=files["bval"], bvec_file=files["bvec"],
-        sources=("bids:raw:dwi",), b_s_mm2=(0.0, 800.0), pe_axis=1, grid=GRID, sequence_class="DWI",
+        **common("dwi", run="1"), bval_file=str(tmp_path / "bval"),
+        bvec_file=str(tmp_path / "bvec"), b_s_mm2=(0.0, 800.0), pe_axis=1,
     )  # fmt: skip
 
 
 @pytest.fixture
-def session(afi, vfa, dwi, files):
+def others(common, afi):
+    """One of each kind of series beside B1+, flip angles and diffusion."""
+    te_s = tuple(0.01 * i for i in range(1, 7))
+    return (
+        IRInputs(**common("IRT1", 4), ti_s=(0.05, 0.4, 1.2, 2.5)),
+        MEGREInputs(**common("MEGRE", 12), te_s=te_s, field_t=3.0, kind="polar"),
+        MESEInputs(**common("MESE", 6), te_s=te_s, kind="train", b1=afi),
+        MESEInputs(**common("MESE", 3, acquisition="t2prep"), te_s=te_s[:3], kind="t2prep",
+                   b1=None),
+        MESEInputs(**common("MESE", 2, acquisition="dual"), te_s=te_s[:2], kind="dual", b1=None),
+        AnatomyInputs(**common("T2w", acquisition="stir")),
+        MTRInputs(**common("MTR", 2)),
+        MTSInputs(**common("MTS", 3), flip_deg=(6.0, 21.0, 6.0), tr_s=(0.028, 0.018, 0.028),
+                  n_echoes=1, b1=afi),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def session(common, afi, vfa, dwi, others):
     rois = RegionFile(
-        file=files["rois"], kind="dseg", regions=(Region(index=1, name="sciatic"),), source="r"
-    )
+        file=common("rois")["files"][0], kind="dseg", source="bids:rois:x",
+        regions=(Region(index=1, name="sciatic"),),
+    )  # fmt: skip
     return SessionInputs(
-        subject="01", session="a", site="A", b1=(afi,), vfa=(vfa,), dwi=(dwi,), regions=(rois,),
+        subject="01", session="a", site="A", series=(afi, vfa, *others, dwi), regions=(rois,),
         remarks=("note",),
     )  # fmt: skip
 
 
 def all_values(section):
-    """Every combination of the values that a section's options can take (two for numbers)."""
+    """The defaults, and each other value that an option can take (two for numbers)."""
     record = SECTIONS[section]()
-    choices = []
+    found = [{}]
     for f in fields(record):
         default = getattr(record, f.name)
         if isinstance(default, bool):
             values = (True, False)
+        elif isinstance(default, str) and not f.metadata["choices"]:
+            values = (default, "sciatic")
         else:
             values = f.metadata["choices"] or (default, f.metadata["low"])
-        choices.append([(f.name, value) for value in values])
-    return [dict(combination) for combination in product(*choices)]
+        found += [{f.name: value} for value in values if value != default]
+    return found
 
 
 def outputs_of(wf):
     return set(wf.get_node("outputnode").inputs.copyable_trait_names())
 
 
+def written(wf):
+    """The fields that the sinks of a session take, by the sink's name."""
+    nodes = [wf.get_node(n) for n in wf.list_node_names() if n.startswith("save_")]
+    return {n.name: set(n.inputs.copyable_trait_names()) for n in nodes}
+
+
 @pytest.mark.parametrize("values", all_values("b1"), ids=str)
 @pytest.mark.parametrize("with_vfa", [True, False])
-def test_b1_factory_builds(afi, vfa, values, with_vfa):
+def test_pair_of_b1_is_refined_where_t1_can_be_had(afi, vfa, values, with_vfa):
     wf = init_b1_wf(
         afi, vfa=vfa if with_vfa else None, options=Options().with_values("b1", values).b1
     )
-    assert (wf.get_node("exact") is not None) == (with_vfa and values["refine"])
-    assert {spec.key for spec in of_modality("b1")} <= outputs_of(wf)
+    assert (wf.get_node("exact") is not None) == (with_vfa and values.get("refine", True))
+    assert {"b1", "b1_se", "status", "facts"} <= outputs_of(wf)
 
 
-@pytest.mark.parametrize("values", all_values("t1"), ids=str)
-@pytest.mark.parametrize("with_b1", [True, False])
-def test_t1_factory_builds(vfa, values, with_b1):
-    wf = init_t1_wf(vfa, with_b1=with_b1, options=Options().with_values("t1", values).t1)
-    assert {spec.key for spec in of_modality("t1")} <= outputs_of(wf)
-
-
-@pytest.mark.parametrize("values", all_values("dwi"), ids=str)
-@pytest.mark.parametrize("pe_axis", [None, 0, 1])
-def test_dwi_factory_builds(dwi, values, pe_axis):
-    options = Options().with_values("dwi", values).dwi
-    wf = init_dwi_wf(replace(dwi, pe_axis=pe_axis), options=options)
-    files = {key for key, spec in FILES.items() if key not in options.not_made}
-    maps = {spec.key for spec in of_modality("dwi", skip=options.not_made)}
-    assert maps | files <= outputs_of(wf)
+def test_b1_of_every_kind_builds(common, vfa):
+    shared = {"intended_for": ()}
+    kinds = [
+        DAMInputs(**common("TB1DAM", 2), flip_deg=60.0, tr_s=None, **shared),
+        DAMInputs(**common("TB1DAM", 2), flip_deg=60.0, tr_s=2.0, **shared),
+        TFLInputs(**common("TB1TFL", 2), flip_deg=80.0, **shared),
+        RFMInputs(**common("TB1RFM"), flip_deg=90.0, **shared),
+        B1MapInputs(**common("TB1map"), flip_deg=None, **shared),
+    ]
+    exact = [init_b1_wf(b1, vfa=vfa, options=Options().b1).get_node("exact") for b1 in kinds]
+    assert [node is not None for node in exact] == [False, True, False, False, False]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -113,26 +157,62 @@ def test_session_builds_with_every_option(session, tmp_path, section):
     for values in all_values(section):
         options = Options().with_values(section, values)
         wf = init_session_wf(session, options=options, out_dir=str(tmp_path))
-        assert wf.list_node_names()
+        sinks = written(wf)
+        for series in session.series:
+            # each product of each series is a field of some sink
+            for made in series.products(options):
+                assert any(made.key in taken for taken in sinks.values()), made
+
+
+@pytest.mark.parametrize("pe_axis", [None, 0, 1])
+def test_diffusion_builds_for_every_phase_encoding(session, dwi, tmp_path, pe_axis):
+    lone = replace(session, series=(replace(dwi, pe_axis=pe_axis),))
+    for values in all_values("dwi"):
+        options = Options().with_values("dwi", values)
+        assert init_session_wf(lone, options=options, out_dir=str(tmp_path)).list_node_names()
 
 
 def test_each_series_leaves_the_session_on_its_own(session, tmp_path):
     wf = init_session_wf(session, options=Options(), out_dir=str(tmp_path))
-    sinks = {name for name in wf.list_node_names() if name.startswith("save_")}
-    assert sinks == {
-        "save_b1_wf", "save_t1_acquisition_fast_wf", "save_dwi_run_1_wf",
+    assert set(written(wf)) == {
+        "save_b1_wf", "save_t1_acquisition_fast_wf", "save_t1_ir_wf", "save_fatwater_wf",
+        "save_t2_wf", "save_t2_acquisition_t2prep_wf", "save_t2_acquisition_dual_wf",
+        "save_t2w_acquisition_stir_wf", "save_mtr_wf", "save_mts_wf", "save_dwi_run_1_wf",
         "save_series_dwi_run_1_wf",
     }  # fmt: skip
 
 
+def test_no_two_series_write_one_file(session):
+    from mrn_prep.cli.plan import outputs
+
+    for model in ("water-fat", "single", "mono"):
+        options = Options().with_values("t2", {"model": model})
+        names = [name for series in session.series for name in outputs(series, options)]
+        assert len(names) == len(set(names))
+
+
+def test_t2_takes_the_fat_fraction_of_the_session(session, tmp_path):
+    wf = init_session_wf(session, options=Options(), out_dir=str(tmp_path))
+    assert "pdff" in written(wf)["save_t2_wf"]
+    sources = wf.get_node("save_t2_wf").inputs.sidecar["Sources"]
+    assert any("MEGRE" in source for source in sources)
+
+
+def test_magnitudes_alone_do_not_fix_the_fat_fraction_of_t2(session, tmp_path):
+    options = Options().with_values("fatwater", {"phase": False})
+    wf = init_session_wf(session, options=options, out_dir=str(tmp_path))
+    sources = wf.get_node("save_t2_wf").inputs.sidecar["Sources"]
+    assert not any("MEGRE" in source for source in sources)
+
+
 def test_session_without_b1_still_gives_t1(session, tmp_path, vfa):
-    lone = replace(session, b1=(), vfa=(replace(vfa, b1=None),))
+    lone = replace(session, series=(replace(vfa, b1=None),))
     wf = init_session_wf(lone, options=Options(), out_dir=str(tmp_path))
     assert "save_t1_acquisition_fast_wf" in wf.list_node_names()
 
 
 def test_run_with_nothing_to_do_has_no_nodes(session, tmp_path):
-    empty = replace(session, b1=(), vfa=(), dwi=())
+    empty = replace(session, series=())
     assert not init_maps_wf([empty], options=Options(), out_dir=str(tmp_path)).list_node_names()
 
 

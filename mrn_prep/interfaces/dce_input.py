@@ -1,0 +1,363 @@
+"""Nipype face of what comes before a perfusion fit: one place, the baseline, the input function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from nipype.interfaces.base import File, traits
+
+from mrn_prep.errors import BadDataError
+from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
+from mrn_prep.interfaces._dce import (
+    TISSUE_T1_S,
+    Bool,
+    ConversionInputSpec,
+    Float,
+    acquisition_of,
+    region_memberships,
+)
+from mrn_prep.io.images import array, load
+from mrn_prep.io.tables import frame, read_table, write_table
+from mrn_prep.models.aif_auto import find_input
+from mrn_prep.models.aif_measure import (
+    BLOOD_T1_S,
+    FATAL,
+    InputFunction,
+    describe_input,
+    input_from_region,
+    rescale_to_tail,
+)
+from mrn_prep.models.aif_population import (
+    PUBLISHED_DOSE_MMOL_PER_KG,
+    georgiou_aif,
+    parker_aif,
+    weinmann_aif,
+)
+from mrn_prep.models.dce_concentration import concentration_from_signal
+from mrn_prep.models.dce_curves import plasma_from_blood
+from mrn_prep.models.dce_models import fit_extended_tofts
+
+_IN_VESSEL = 0.5  # of a voxel
+_PURE_VESSEL = 0.9  # preferred where enough voxels are so
+_POPULATION_STEP_S = 0.5  # a first pass lasts 8 s
+_POPULATION = {"parker": parker_aif, "georgiou": georgiou_aif, "weinmann": weinmann_aif}
+_RESCALE_AFTER_S = 60.0  # from the peak: artery and vein hold the same
+_ORDER = ("table", "artery", "vein", "auto", "parker")
+
+_REFERENCES = {
+    "auto": ("doi:10.1002/mrm.20759",),
+    "parker": ("doi:10.1002/mrm.21066",),
+    "georgiou": ("doi:10.1002/mrm.27524",),
+    "weinmann": ("doi:10.1002/mrm.1910170208",),
+}
+
+
+class _FindInputSpec(ConversionInputSpec):
+    kind = traits.Enum(
+        "any", "table", "artery", "vein", "auto", *_POPULATION, usedefault=True,
+        desc="input function: the first there is, or one of them alone",
+    )  # fmt: skip
+    rescale = traits.Enum("none", "vein", usedefault=True, desc="rescale to the tail of the vein")
+    table = File(exists=True, desc="input function (columns time and blood or plasma; s, mM)")
+    regions = traits.List(traits.Dict(), desc="records of `RegionFile`: arteries and veins")
+    hematocrit = traits.Float(mandatory=True, desc="volume fraction of red cells")
+    hematocrit_known = traits.Bool(True, usedefault=True, desc="whether it was told")
+    dose_mmol_per_kg = traits.Float(desc="dose (mmol/kg), where it was told")
+    blood_t1_s = traits.Float(BLOOD_T1_S, usedefault=True, desc="T1 of blood (s)")
+
+
+class _FindOutputSpec(FactsOutputSpec):
+    aif = File(exists=True, desc="input function (table)")
+    vessel = File(exists=True, desc="voxels that it was taken from; empty for tables and curves")
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """An input function, and how it came about."""
+
+    t_s: Float
+    blood_mm: Float
+    source: str
+    how: str
+    """In words."""
+    found: InputFunction
+    flags: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    of_plasma: bool = False
+    """Whether it came as concentration in plasma, so that the haematocrit has no part in it."""
+
+
+class _UnusableError(Exception):
+    """A source of an input function that is not there, or of no use, in words."""
+
+
+class FindInput(MapInterface):
+    """Find the input function: from a table, in a vessel, or a population's."""
+
+    input_spec = _FindInputSpec
+    output_spec = _FindOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image = load(self.inputs.in_file)
+        curve = self._choose(image)
+        hematocrit = self.inputs.hematocrit
+        try:
+            plasma = plasma_from_blood(curve.blood_mm, hematocrit)
+        except ValueError as error:
+            raise BadDataError(f"Input function: {error}") from error
+        rows = (
+            {"time": t, "blood": blood, "plasma": cp}
+            for t, blood, cp in zip(curve.t_s, curve.blood_mm, plasma, strict=True)
+        )
+        path = Path(runtime.cwd) / "aif.tsv"
+        self._results["aif"] = str(write_table(frame(rows, "aif"), path, "aif"))
+        vessel = curve.found.voxels
+        if vessel is None:
+            vessel = np.zeros(image.shape[:3], np.bool_)
+        self.write(runtime, image, vessel=vessel)
+        assumed = not (self.inputs.hematocrit_known or curve.of_plasma)
+        said = f", haematocrit {hematocrit:g}{' assumed' if assumed else ''}"
+        self.tell(
+            quality=_numbers(curve.found),
+            flags=[*curve.flags, *["hematocrit-assumed"] * assumed],
+            method=f"input function {curve.how}{'' if curve.of_plasma else said}",
+            references=curve.references,
+        )
+        return runtime
+
+    def _choose(self, image: Any) -> _Curve:
+        """Return the first input function that is there and of use."""
+        kind = self.inputs.kind
+        if kind != "any":
+            try:
+                return self._source(kind, image)
+            except _UnusableError as error:
+                raise BadDataError(
+                    f"Input function ({kind}): {error}; another would be taken with --dce-aif any."
+                ) from error
+        passed: list[str] = []
+        for name in _ORDER:
+            try:
+                curve = self._source(name, image)
+            except _Missing:
+                continue
+            except _UnusableError as error:
+                passed.append(f"{name}: {error}")
+                continue
+            said = f" (not used: {'; '.join(passed)})" if passed else ""
+            drawn = any(p.startswith(("artery", "vein")) for p in passed)
+            flags = (*curve.flags, *(("aif-region-unused",) if drawn else ()))
+            return replace(curve, how=curve.how + said, flags=flags)
+        raise AssertionError("a population's curve is always there")
+
+    def _source(self, name: str, image: Any) -> _Curve:
+        if name == "table":
+            return self._table()
+        if name in _POPULATION:
+            return self._population(name, image)
+        return self._measured(name, image)
+
+    def _table(self) -> _Curve:
+        if not self.inputs.table:
+            raise _Missing("there is no table of it beside the series")
+        t_s, curve, plasma = read_input(self.inputs.table, self.inputs.t_s)
+        blood = curve * (1 - self.inputs.hematocrit) if plasma else curve
+        before = slice(0, max(int(np.searchsorted(t_s, t_s[curve.argmax()] - 15.0)), 1))
+        found = describe_input(blood, t_s, before)
+        poor = {"no-peak", "low-peak"} & set(found.flags)
+        return _Curve(
+            t_s, blood, "table", f"from {Path(self.inputs.table).name}", found,
+            ("aif-low-quality",) if poor else (), of_plasma=plasma,
+        )  # fmt: skip
+
+    def _measured(self, name: str, image: Any) -> _Curve:
+        region = None if name == "auto" else self._vessel(name, image)
+        found = self._measure(name, image, region)
+        how = {
+            "artery": "measured in the region of the artery",
+            "vein": "measured in the region of the vein",
+            "auto": "of vessels found in the series",
+        }[name]
+        how += f" ({0 if found.voxels is None else found.voxels.sum()} voxels)"
+        flags = {"vein": ["aif-vein"], "auto": ["aif-auto"]}.get(name, [])
+        flags += ["aif-low-quality"] * bool({"few-voxels", "inflow"} & set(found.flags))
+        curve = found.curve_mm
+        if self.inputs.rescale == "vein" and name != "vein":
+            tail = self._measure("vein", image, self._vessel("vein", image))
+            try:
+                curve, factor = rescale_to_tail(
+                    curve, found.t_s, tail.curve_mm, found.peak_s + _RESCALE_AFTER_S
+                )
+            except ValueError as error:
+                raise _UnusableError(f"cannot be rescaled to the vein ({error})") from error
+            how += f", rescaled to the tail of the vein (times {factor:.3g})"
+            found = replace(describe_input(curve, found.t_s, slice(*self.inputs.baseline)),
+                            voxels=found.voxels)  # fmt: skip
+        return _Curve(
+            found.t_s, curve, name, how, found, tuple(flags), _REFERENCES.get(name, ())
+        )  # fmt: skip
+
+    def _measure(self, name: str, image: Any, region: Bool | None) -> InputFunction:
+        """Return the curve of a vessel, or say why it is of no use."""
+        b1 = self.on_grid("b1", image)
+        places = array(load(self.inputs.mask)) > 0 if region is None else region
+        if b1 is not None:
+            places = places & np.isfinite(b1)
+        rows = array(image)[places]
+        shared: dict[str, Any] = {
+            "t1_s": self.inputs.blood_t1_s,
+            "b1": None if b1 is None else b1[places],
+            "sigma": self.inputs.sigma or None,
+        }
+        series = (self.inputs.t_s, acquisition_of(self.inputs))
+        try:
+            if region is None:
+                found = find_input(rows, *series, **shared)
+            else:
+                found = input_from_region(rows, np.ones(len(rows), np.bool_), *series, **shared)
+        except ValueError as error:
+            raise _UnusableError(str(error).rstrip(".")) from error
+        if not found.usable:
+            why = ", ".join(_WHY[flag] for flag in found.flags if flag in FATAL)
+            where = "the series" if name == "auto" else f"the region of the {name}"
+            raise _UnusableError(f"the curve found in {where} {why}")
+        voxels = np.zeros(places.shape, np.bool_)
+        voxels[places] = found.voxels
+        return replace(found, voxels=voxels)
+
+    def _vessel(self, tissue: str, image: Any) -> Bool:
+        """Return the voxels of all regions of a kind of vessel."""
+        fraction, drawn = np.zeros(image.shape[:3], np.float32), False
+        for region, member in region_memberships(self.inputs.regions or [], image):
+            if region.tissue == tissue:
+                drawn = True
+                fraction[member.box] = np.maximum(fraction[member.box], member.fraction)
+        if not drawn:
+            raise _Missing(f"there is no region of tissue {tissue}")
+        chosen: Bool = fraction >= _PURE_VESSEL
+        if np.count_nonzero(chosen) < _ENOUGH_PURE:
+            chosen = fraction >= _IN_VESSEL
+        if not chosen.any():
+            raise _UnusableError(f"the region of the {tissue} is empty or lies outside the series")
+        return chosen
+
+    def _population(self, name: str, image: Any) -> _Curve:
+        dose = self.inputs.dose_mmol_per_kg or PUBLISHED_DOSE_MMOL_PER_KG
+        frames = np.asarray(self.inputs.t_s, dtype=np.float64)
+        step = min(_POPULATION_STEP_S, float(np.diff(frames).min()))
+        t_s = np.append(np.arange(frames[0], frames[-1], step), frames[-1])
+        arrival_s = self._arrival(name, image, t_s, dose)
+        curve = _POPULATION[name](t_s, dose, arrival_s)
+        if name == "weinmann":  # of plasma; the others are of blood
+            curve = curve * (1 - self.inputs.hematocrit)
+        known = bool(self.inputs.dose_mmol_per_kg)
+        return _Curve(
+            t_s, curve, name,
+            f"of a population ({name.capitalize()}), {dose:g} mmol/kg"
+            f"{'' if known else ' assumed'}, arrival at {arrival_s:.3g} s",
+            describe_input(curve, t_s, slice(0, max(int(np.sum(t_s < arrival_s)), 1))),
+            ("aif-population", *(() if known else ("dose-assumed",))), _REFERENCES[name],
+            of_plasma=name == "weinmann",
+        )  # fmt: skip
+
+    def _arrival(self, name: str, image: Any, t_s: Float, dose: float) -> float:
+        """Return when a population's bolus arrives, so that the limb's mean curve fits best."""
+        frames = np.asarray(self.inputs.t_s, dtype=np.float64)
+        inside = array(load(self.inputs.mask)) > 0
+        mean = np.array([np.nanmean(np.asarray(image.dataobj[..., i])[inside])
+                         for i in range(frames.size)])  # fmt: skip
+        acquisition = acquisition_of(self.inputs)
+        curve = concentration_from_signal(mean, acquisition, TISSUE_T1_S).concentration_mm
+        start = float(frames[self.inputs.baseline[1] - 1])
+        if not np.isfinite(curve).all():
+            return start
+        fit = fit_extended_tofts(
+            curve, _POPULATION[name](t_s, dose, start), frames, aif_t_s=t_s, delay="fit",
+            delay_range_s=(-10.0, 20.0),
+        )  # fmt: skip
+        later = float(fit.delay_s)
+        return start + later if np.isfinite(later) else start
+
+
+class _Missing(_UnusableError):  # noqa: N818
+    """A source that was not given; nothing is wrong with it."""
+
+
+_ENOUGH_PURE = 3
+_WHY = {
+    "empty": "is nowhere like that of a vessel",
+    "saturated": "is saturated",
+    "low-snr": "does not rise above its noise",
+    "no-peak": "has no peak",
+    "low-peak": "has a peak below 1 mM",
+    "no-baseline": "has no baseline",
+}
+
+
+def read_input(path: str | Path, frames_s: Sequence[float]) -> tuple[Float, Float, bool]:
+    """Read a table of an input function.
+
+    Returns
+    -------
+    t_s, concentration_mm : array, shape (n,)
+        Times (s) and concentrations (mM).
+    plasma : bool
+        Whether the concentration is that in plasma; else in blood.
+
+    Raises
+    ------
+    BadDataError
+        If columns are missing or hold no numbers, times do not increase or do not reach over
+        the frames, or the curve has no peak.
+    """
+    name = Path(path).name
+
+    def fault(what: str, wanted: str) -> BadDataError:
+        return BadDataError(f"{name}: {what}; wanted {wanted}.")
+
+    try:
+        table = read_table(path)
+    except ValueError as error:
+        raise BadDataError(str(error)) from error
+    given = [c for c in ("plasma", "blood") if c in table.columns]
+    columns = "the columns time (s) and blood or plasma (mM)"
+    if "time" not in table.columns or not given:
+        raise fault(f"has the columns {', '.join(map(str, table.columns))}", columns)
+    values = table[["time", given[0]]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    t_s, curve = values.T
+    if len(values) < 2 or not np.isfinite(values).all():
+        raise fault("has rows without numbers", columns)
+    if not (np.diff(t_s) > 0).all():
+        raise fault("its times do not increase", "seconds on the frames' clock")
+    step = float(np.median(np.diff(frames_s)))
+    if t_s[-1] < frames_s[-1] - step:
+        raise fault(f"ends at {t_s[-1]:g} s", f"times up to the last frame ({frames_s[-1]:g} s)")
+    peak = int(curve.argmax())
+    if not curve[peak] > 0 or peak == curve.size - 1:
+        raise fault(f"its {given[0]} concentration has no peak", "an input function (mM)")
+    if curve[peak] > _MOST_MM:
+        raise fault(f"its {given[0]} concentration reaches {curve[peak]:g}", "mM")
+    return t_s, curve, given[0] == "plasma"
+
+
+_MOST_MM = 200.0
+
+
+def _numbers(found: InputFunction) -> dict[str, float]:
+    """Return what an input function is worth, as quality metrics."""
+    numbers = {
+        "aif_peak": found.peak_mm,
+        "aif_peak_time": found.peak_s,
+        "aif_arrival": found.arrival_s,
+        "aif_area": found.area_mm_s,
+        "aif_washout": 60.0 * found.wash_out_per_s,
+    }
+    if found.voxels is not None:
+        numbers["aif_snr"] = found.snr
+        numbers["aif_n_voxels"] = float(np.sum(found.voxels))
+    return numbers

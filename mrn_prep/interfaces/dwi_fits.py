@@ -1,0 +1,183 @@
+"""Nipype face of what is fitted to a processed diffusion series."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import File, traits
+from numpy.typing import NDArray
+
+from mrn_prep.inputs.dwi import B0_MAX
+from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
+from mrn_prep.interfaces.dwi import SeriesInputSpec
+from mrn_prep.io.gradients import read_gradients, to_scanner_axes
+from mrn_prep.io.images import array, load, same_grid
+from mrn_prep.models.adc import fit_adc, select_adc_volumes
+from mrn_prep.models.denoised import Denoised
+from mrn_prep.models.dti_map import map_dti
+from mrn_prep.models.ivim import fit_ivim
+from mrn_prep.models.noise import sigma_from_background
+from mrn_prep.models.quality import series_quality
+
+MIN_DIRECTIONS = 15
+
+
+class _FitInputSpec(SeriesInputSpec):
+    mask = File(exists=True, mandatory=True, desc="voxels to fit")
+    raw_file = File(exists=True, mandatory=True, desc="series as acquired, for its noise")
+    sigma = File(exists=True, desc="noise of the raw series, from denoising")
+    n_components = File(exists=True, requires=["sigma"], desc="components that denoising kept")
+    noise_fraction = File(exists=True, requires=["sigma"], desc="noise left beside them")
+    low_b = traits.Bool(False, usedefault=True, desc="keep 5 < b < 200 s/mm2")
+    n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads")
+
+
+class _Fit(MapInterface):
+    """What every fit to a diffusion series loads."""
+
+    input_spec = _FitInputSpec
+
+    def _loaded(self) -> tuple[Any, Any, Any, Any, Any]:
+        """Return image, mask, b-values, directions and the raw series."""
+        image, mask = load(self.inputs.in_file), load(self.inputs.mask)
+        same_grid(image, mask)
+        b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
+        return image, array(mask) > 0, b_s_mm2, bvecs, array(load(self.inputs.raw_file))
+
+    def _noise(self, raw: Any, inside: Any) -> tuple[Denoised | NDArray[Any] | None, float]:
+        """Return the noise as the fit takes it, and its typical standard deviation."""
+        if self.inputs.sigma:
+            maps = (self.inputs.sigma, self.inputs.n_components, self.inputs.noise_fraction)
+            denoised = Denoised(*(array(load(file)) for file in maps))
+            return denoised, float(np.nanmedian(denoised.sigma[inside]))
+        sigma = sigma_from_background(raw, inside)
+        return (np.full(inside.shape, sigma) if np.isfinite(sigma) else None), sigma
+
+    def _arguments(self, image: Any, used: Any, inside: Any, noise: Any) -> dict[str, Any]:
+        """Return signal and noise of the volumes in use, as ADC and IVIM take them."""
+        series = np.nan_to_num(array(image)[..., used], nan=0.0)
+        threads = {"mask": inside, "n_threads": self.inputs.n_threads}
+        if not isinstance(noise, Denoised):
+            return {"signal": series, "sigma": noise, **threads}
+        signal, left = noise.for_fit(series, inside)
+        return {"signal": signal, "sigma": noise.sigma, "noise": left, "rician": False, **threads}
+
+
+class _FitDTIOutputSpec(FactsOutputSpec):
+    fa = File(exists=True, desc="fractional anisotropy")
+    md = File(exists=True, desc="mean diffusivity (mm2/s)")
+    ad = File(exists=True, desc="axial diffusivity (mm2/s)")
+    rd = File(exists=True, desc="radial diffusivity (mm2/s)")
+    s0 = File(exists=True, desc="signal without weighting")
+    fa_se = File(exists=True, desc="standard error")
+    md_se = File(exists=True, desc="standard error")
+    ad_se = File(exists=True, desc="standard error")
+    rd_se = File(exists=True, desc="standard error")
+    s0_se = File(exists=True, desc="standard error")
+    v1 = File(exists=True, desc="main direction, scanner axes")
+    status = File(exists=True, desc="reason codes")
+
+
+class FitDTI(_Fit):
+    """Fit the diffusion tensor with standard errors."""
+
+    output_spec = _FitDTIOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image, inside, b_s_mm2, bvecs, raw = self._loaded()
+        noise, sigma = self._noise(raw, inside)
+        fit, used = map_dti(array(image), b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b)
+        self.write(
+            runtime, image,
+            fa=fit.fa, md=fit.md_mm2_s, ad=fit.ad_mm2_s, rd=fit.rd_mm2_s, s0=fit.s0,
+            fa_se=fit.fa_se, md_se=fit.md_se_mm2_s, ad_se=fit.ad_se_mm2_s,
+            rd_se=fit.rd_se_mm2_s, s0_se=fit.s0_se,
+            v1=to_scanner_axes(fit.v1, image.affine), status=fit.status,
+        )  # fmt: skip
+        weighted = b_s_mm2 > B0_MAX
+        n_directions = int((used & weighted).sum())
+        quality = series_quality(raw[..., ~weighted], inside, sigma, fit.status)
+        quality |= {
+            "n_volumes": float(b_s_mm2.size),
+            "n_b0": float((~weighted).sum()),
+            "n_directions": float(n_directions),
+        }
+        low = (b_s_mm2 > B0_MAX) & (b_s_mm2 < 200) & used
+        self.tell(
+            quality=quality,
+            flags=["few-directions"] * (n_directions < MIN_DIRECTIONS)
+            + ["low-b-in-tensor"] * bool(low.any())
+            + ["no-se"] * (not np.isfinite(fit.fa_se).any()),
+            method="DTI, weighted linear least squares, true b-values",
+            references=["doi:10.1006/jmrb.1994.1037", "doi:10.1016/j.neuroimage.2006.07.001"],
+        )
+        return runtime
+
+
+class _FitADCOutputSpec(FactsOutputSpec):
+    adc = File(exists=True, desc="apparent diffusion coefficient (mm2/s)")
+    adc_se = File(exists=True, desc="its standard error (mm2/s)")
+    adc_status = File(exists=True, desc="reason codes")
+
+
+class FitADC(_Fit):
+    """Fit the apparent diffusion coefficient, directions of a shell by their geometric mean."""
+
+    output_spec = _FitADCOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image, inside, b_s_mm2, _, raw = self._loaded()
+        noise, sigma = self._noise(raw, inside)
+        used = select_adc_volumes(b_s_mm2, self.inputs.low_b)
+        fit = fit_adc(b_s_mm2=b_s_mm2[used], **self._arguments(image, used, inside, noise))
+        self.write(runtime, image, adc=fit.adc_mm2_s, adc_se=fit.adc_se_mm2_s,
+                   adc_status=fit.status)  # fmt: skip
+        lowest = b_s_mm2 <= b_s_mm2.min() + B0_MAX
+        self.tell(
+            quality=series_quality(raw[..., lowest], inside, sigma, fit.status),
+            flags=["no-se"] * (not np.isfinite(fit.adc_se_mm2_s).any()),
+            method="ADC, logarithms weighted by the signal, true b-values",
+            references=["doi:10.1063/1.1695690"],
+        )
+        return runtime
+
+
+class _FitIVIMOutputSpec(FactsOutputSpec):
+    ivim_f = File(exists=True, desc="perfusion fraction")
+    ivim_d = File(exists=True, desc="diffusivity of tissue (mm2/s)")
+    ivim_dstar = File(exists=True, desc="pseudo-diffusivity (mm2/s)")
+    ivim_f_se = File(exists=True, desc="standard error")
+    ivim_d_se = File(exists=True, desc="standard error")
+    ivim_dstar_se = File(exists=True, desc="standard error")
+    ivim_status = File(exists=True, desc="reason codes of f and D")
+    ivim_dstar_status = File(exists=True, desc="reason codes of D*")
+
+
+class _FitIVIMInputSpec(_FitInputSpec):
+    method = traits.Enum("segmented", "full", usedefault=True, desc="how f and D* are found")
+
+
+class FitIVIM(_Fit):
+    """Fit intravoxel incoherent motion (IVIM)."""
+
+    input_spec = _FitIVIMInputSpec
+    output_spec = _FitIVIMOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image, inside, b_s_mm2, _, raw = self._loaded()
+        noise, _ = self._noise(raw, inside)
+        used = np.ones(b_s_mm2.size, np.bool_)
+        fit = fit_ivim(
+            b_s_mm2=b_s_mm2, method=self.inputs.method,
+            **self._arguments(image, used, inside, noise),
+        )  # fmt: skip
+        # where D* cannot be told f and D still are
+        of_f = np.where(np.isfinite(fit.f), np.uint8(0), fit.status)
+        self.write(
+            runtime, image, ivim_f=fit.f, ivim_f_se=fit.f_se, ivim_d=fit.d_mm2_s,
+            ivim_d_se=fit.d_se_mm2_s, ivim_dstar=fit.dstar_mm2_s,
+            ivim_dstar_se=fit.dstar_se_mm2_s, ivim_status=of_f, ivim_dstar_status=fit.status,
+        )  # fmt: skip
+        self.tell(method=f"IVIM, {self.inputs.method} fit")
+        return runtime
