@@ -126,6 +126,12 @@ class DWIOptions:
         "segmented", "perfusion where there are four b-values below 200 s/mm2: D from the high "
         "ones and f from what is left, all at once, or none", choices=("segmented", "full", "none"),
     )  # fmt: skip
+    distortion: bool = choice(
+        True, "correct distortion by the field where there are images with reversed phase encoding"
+    )
+    outliers: bool = choice(
+        True, "replace slices that motion has darkened by what the tensor of the others predicts"
+    )
     low_b_in_tensor: bool = choice(
         False, "keep volumes with 5 < b < 200 s/mm2 (perfusion) in the tensor fit"
     )

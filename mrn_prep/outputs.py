@@ -199,6 +199,11 @@ _MAPS = (
             entities={"model": "ivim", "param": "dstar"}, units="mm^2/s",
             table_units="10^-3 mm^2/s", table_scale=1e3, physical=(1e-3, 0.5),
             display=(0.0, 0.1), description="Pseudo-diffusivity of perfusion (IVIM)."),
+    MapSpec(key="blip_field", modality="dwi", title="Off-resonance", datatype="fmap",
+            suffix="fieldmap", entities={"desc": "blips"}, units="Hz", table_units="Hz",
+            companions=False, summarise=False, display=(-150.0, 150.0),
+            description="Off-resonance that distorts the series, from images with reversed "
+                        "phase encoding."),
     MapSpec(key="sigma", modality="dwi", title="Noise", datatype="dwi", suffix="dwimap",
             entities={"model": "mppca", "param": "sigma"}, units="arbitrary", companions=False,
             summarise=False,
@@ -271,6 +276,12 @@ def _dce_rows() -> Iterator[MapSpec]:
                   + "; 0 for none.", **common)  # fmt: skip
 
 
+def _dce_status(model: str, param: str) -> str:
+    """Return the status map of a parameter: kep and ve may stay open where Ktrans is known."""
+    open_ = param in ("kep", "ve")
+    return f"{model}_ve_status" if open_ else f"{model}_status"
+
+
 TENSOR = ("fa", "md", "ad", "rd", "s0", "v1")
 """The maps of the diffusion tensor."""
 IVIM = ("ivim_f", "ivim_d", "ivim_dstar")
@@ -291,7 +302,7 @@ def dce_products(model: str, *, delay: bool) -> tuple[Product, ...]:
     found = []
     for name in models:
         own = (*_DCE_MODELS[name][1], *(("delay",) if delay else ()))
-        found += [Product(f"{name}_{param}", "", f"{name}_status") for param in own]
+        found += [Product(f"{name}_{param}", "", _dce_status(name, param)) for param in own]
         found += [Product(f"{name}_aicc")] * (model == "select")
     found += [Product("select_model")] * (model == "select")
     return (*found, *(Product(f"semi_{param}") for param in _SEMI))
@@ -450,6 +461,18 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
         "displacement_mean": ("mm", "Mean displacement of the limb's voxels from the reference."),
         "displacement_max": ("mm", "Largest displacement of a volume from the reference."),
         "framewise_displacement_mean": ("mm", "Mean displacement from one volume to the next."),
+        "n_outlier_slices": ("1", "Slices that were replaced by the prediction of the others."),
+        "distortion_mean": ("mm", "Mean displacement by the field inside the limb."),
+        "distortion_max": ("mm", "99th percentile of the displacement by the field."),
+        "blip_correlation": ("1", "Correlation of the two polarities after correction."),
+        "baseline_frames": ("1", "Frames before contrast."),
+        "aif_peak": ("mM", "Peak of the input function (blood)."),
+        "aif_peak_time": ("s", "Time of that peak."),
+        "aif_arrival": ("s", "Arrival of contrast in the input function."),
+        "aif_area": ("mM s", "Area under the input function."),
+        "aif_washout": ("1/min", "Rate at which the input function falls at its end."),
+        "aif_snr": ("1", "Peak of the input function over its noise."),
+        "aif_n_voxels": ("1", "Voxels that the input function is the mean of."),
         "n_not_registered": ("1", "Volumes that could not be registered."),
     }
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nipype.pipeline import engine as pe
 
 from mrn_prep.inputs import DWIInputs
+from mrn_prep.interfaces.distortion import EstimateField, RepairSlices
 from mrn_prep.interfaces.dwi import Denoise, LimbMask, MergeFacts, Unring
 from mrn_prep.interfaces.dwi_fits import FitADC, FitDTI, FitIVIM
 from mrn_prep.interfaces.motion import CorrectMotion
@@ -25,9 +26,11 @@ def init_dwi_wf(
     """Tensor, ADC and IVIM of a diffusion series, denoised and brought into one frame.
 
     The limb is found in the volumes without weighting; noise is removed by
-    Marchenko-Pastur PCA, and ringing by sub-voxel shifts if asked for; volumes are
-    registered to predictions of a tensor model and resampled once, the directions
-    being turned with them. The tensor is fitted by weighted least squares, the ADC
+    Marchenko-Pastur PCA, and ringing by sub-voxel shifts if asked for; an image with
+    reversed phase encoding gives the field that distorts; volumes are registered to
+    predictions of a tensor model and resampled once, the distortion being undone and
+    the directions turned with them; slices that motion has darkened are replaced by
+    the prediction of the others. The tensor is fitted by weighted least squares, the ADC
     to logarithms and IVIM where there are low b-values, with standard errors from
     the noise.
 
@@ -44,7 +47,7 @@ def init_dwi_wf(
     fields = [field for name in fits for field in _fields(name)]
     wf, _, outputs = boundary(
         series_name("dwi", dwi.entities),
-        outputs=[*fields, "sigma", "dwi", "bval", "bvec", "confounds", "facts"],
+        outputs=[*fields, "blip_field", "sigma", "dwi", "bval", "bvec", "confounds", "facts"],
     )
     gradients = {"bval_file": dwi.bval_file, "bvec_file": dwi.bvec_file}
     resources = {"n_procs": n_threads, "mem_gb": mem_gb}
@@ -70,6 +73,16 @@ def init_dwi_wf(
         wf.connect([(unring, facts, [("facts", "unringing")])])
         series = (unring, "out_file")
 
+    field = None
+    if dwi.undistorted(options):
+        field = pe.Node(EstimateField(**_blips(dwi), **gradients), name="field", **resources)
+        _feed(wf, series, field, dwi.file)
+        wf.connect([
+            (mask, field, same("mask")),
+            (field, outputs, [("field", "blip_field")]),
+            (field, facts, [("facts", "distortion")]),
+        ])  # fmt: skip
+
     if options.dwi.motion != "none":
         motion = pe.Node(
             CorrectMotion(
@@ -85,8 +98,23 @@ def init_dwi_wf(
             (motion, facts, [("facts", "motion")]),
         ])  # fmt: skip
         series = (motion, "out_file")
+        if field is not None:
+            motion.inputs.pe_sign, motion.inputs.readout_s = dwi.pe_sign, dwi.readout_s
+            wf.connect([(field, motion, same("field"))])
+            # the limb lies elsewhere now
+            mask = pe.Node(LimbMask(**gradients), name="limb", mem_gb=0.3)
+            wf.connect([(motion, mask, [("out_file", "in_file")])])
     else:
         outputs.inputs.bvec = dwi.bvec_file
+
+    if options.dwi.outliers and motion is not None and dwi.has_tensor:
+        repair = pe.Node(RepairSlices(bval_file=dwi.bval_file), name="repair", **resources)
+        wf.connect([
+            (motion, repair, [("out_file", "in_file"), ("bvec_file", "bvec_file")]),
+            (mask, repair, same("mask")),
+            (repair, facts, [("facts", "outliers")]),
+        ])  # fmt: skip
+        series = (repair, "out_file")
 
     for name, protocol in fits.items():
         given = {"raw_file": dwi.file, "bval_file": dwi.bval_file, "n_threads": n_threads}
@@ -105,6 +133,16 @@ def init_dwi_wf(
             wf.connect([(motion, fit, same("bvec_file"))])
     _feed(wf, series, outputs, dwi.file, field="dwi")
     return wf
+
+
+def _blips(dwi: DWIInputs) -> dict[str, object]:
+    """Return what tells series and reversed image apart."""
+    assert dwi.blip is not None
+    return {
+        "blip_file": dwi.blip.file, "blip_volumes": list(dwi.blip.volumes),
+        "pe_axis": dwi.blip.pe_axis, "pe_signs": [dwi.pe_sign, dwi.blip.pe_sign],
+        "readouts_s": [dwi.readout_s, dwi.blip.readout_s],
+    }  # fmt: skip
 
 
 def _fields(name: str) -> list[str]:

@@ -140,12 +140,13 @@ def _uses(
 ) -> list[tuple[SeriesInputs, tuple[str, ...]]]:
     """Return the series whose maps correct this one, and which of their maps."""
     used: list[tuple[SeriesInputs, tuple[str, ...]]] = []
-    if isinstance(series, CorrectedInputs) and series.b1 is not None:
-        (section,) = series.sections
-        if getattr(options, section).use_b1:
-            used.append((series.b1, ("b1", "b1_se")))
+    b1 = series.b1 if isinstance(series, CorrectedInputs) else None
+    if b1 is not None and getattr(options, series.sections[0]).use_b1:
+        used.append((b1, ("b1", "b1_se")))
     if isinstance(series, DCEInputs) and series.vfa is not None and not options.dce.t1_s:
-        used.append((series.vfa, ("t1", "t1_se")))
+        # the series as it is now: it may have lost its B1+, or be left out
+        t1 = [vfa for vfa in session.of(VFAInputs) if vfa.files == series.vfa.files]
+        used += [(vfa, ("t1", "t1_se")) for vfa in t1]
     if isinstance(series, MESEInputs) and series.method(options) == "water-fat":
         complex_ = [s for s in session.of(MEGREInputs) if s.as_used(options).kind != "magnitude"]
         used += [(s, ("pdff", "pdff_se")) for s in complex_[:1]]
@@ -190,7 +191,8 @@ def _factory(
             with_t1 = any(isinstance(other, VFAInputs) for other, _ in used)
             return init_dce_wf(
                 series, with_b1=with_b1, with_t1=with_t1, regions=session.regions,
-                options=options.dce, n_threads=n_threads, mem_gb=mem_gb,
+                options=options.dce, min_fraction=options.roi.min_fraction,
+                n_threads=n_threads, mem_gb=mem_gb,
             )  # fmt: skip
         case DWIInputs():
             return init_dwi_wf(series, options=options, n_threads=n_threads, mem_gb=mem_gb)

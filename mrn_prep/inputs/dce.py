@@ -67,7 +67,7 @@ class DCEInputs(CorrectedInputs):
 
     modality = "dce"
     name = "DCE perfusion"
-    sections = ("dce",)
+    sections = ("dce", "roi")
     _copies = 3
 
     t_s: tuple[float, ...]

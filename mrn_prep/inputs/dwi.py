@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrn_prep.errors import ExitCode, Problem
+from mrn_prep.inputs.blips import AXES, Blip, find_blip
 from mrn_prep.inputs.checks import Checker
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.dataset import BidsFile, Dataset
@@ -22,7 +23,6 @@ B0_MAX = 5.0
 
 _MIN_DIRECTIONS = 6
 _LOW_B, _MIN_LOW, _MIN_HIGH = 200.0, 4, 2
-_AXES = {"i": 0, "j": 1, "k": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,11 @@ class DWIInputs(SeriesInputs):
         Voxel axis of phase encoding, or None where the sidecar does not tell.
     n_directions
         Different gradient directions, v and -v being one.
+    blip
+        Image with reversed phase encoding, or None.
+    pe_sign, readout_s
+        Whether phase encoding runs along its axis (1) or against it (-1), and the total
+        readout time (s); used with `blip`.
     partial_fourier
         Share of k-space that was acquired; 1 where the sidecar does not tell.
     """
@@ -54,6 +59,13 @@ class DWIInputs(SeriesInputs):
     pe_axis: int | None
     n_directions: int = _MIN_DIRECTIONS
     partial_fourier: float = 1.0
+    blip: Blip | None = None
+    pe_sign: int = 1
+    readout_s: float = 0.0
+
+    def undistorted(self, options: Options) -> bool:
+        """Whether distortion by the field is corrected."""
+        return self.blip is not None and options.dwi.distortion and options.dwi.motion != "none"
 
     @property
     def has_tensor(self) -> bool:
@@ -76,6 +88,7 @@ class DWIInputs(SeriesInputs):
     def description(self) -> str:
         """What will be done with the series."""
         eddy = "motion and eddy currents" if self.pe_axis is not None else "motion only"
+        eddy += ", distortion" * (self.blip is not None)
         made = eddy if self.has_tensor else "ADC only"
         return f"diffusion, {self.grid.n_volumes} volumes, {made} ({self.sequence_class})"
 
@@ -85,6 +98,7 @@ class DWIInputs(SeriesInputs):
             *options.dwi.not_made,
             *(() if self.has_tensor else TENSOR),
             *(() if self.has_ivim(options) else IVIM),
+            *(() if self.undistorted(options) else ("blip_field",)),
         )
         keys = [row.key for row in of_modality("dwi", skip)]
         keys += [row.key for row in files_of("dwi", skip)]
@@ -103,14 +117,14 @@ def find_dwi(
         if not (is_series and file.is_image and file.entities.get("part", "mag") == "mag"):
             continue
         checker = Checker(dataset, costs)
-        inputs = _one(checker, file)
+        inputs = _one(checker, file, files)
         problems += checker.problems
         if inputs is not None:
             found.append(inputs)
     return found, problems
 
 
-def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
+def _one(checker: Checker, file: BidsFile, files: Sequence[BidsFile]) -> DWIInputs | None:
     grid = checker.grid(file)
     metadata = checker.metadata(file)
     pe = checker.choice(metadata, "PhaseEncodingDirection")
@@ -120,12 +134,7 @@ def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
     partial_fourier = checker.number(metadata, "PartialFourier")
     bval_file, bvals = _table(checker, file, ".bval")
     if grid is not None and bvals is not None and _unweighted(bvals, grid.n_volumes):
-        checker.remark(
-            file.path,
-            f"no volume has b above {B0_MAX:g}",
-            "It is left (reversed phase encoding is not used by this version)",
-        )
-        return None
+        return None  # images with reversed phase encoding are found with their series
     bvec_file, bvecs = _table(checker, file, ".bvec")
     if grid is None or bvals is None or bvecs is None:
         return None
@@ -150,6 +159,8 @@ def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
             "PhaseEncodingDirection is missing",
             "Eddy-current distortion is not corrected, rigid motion is",
         )
+    blip = find_blip(checker, file, grid, metadata, files)
+    readout = metadata.values.get("TotalReadoutTime")
     distinct = _distinct(bvecs[:, bvals > B0_MAX])
     shells = "-".join(f"{b:g}" for b in sorted({round(b, -1) for b in bvals if b > B0_MAX}))
     directions = int((bvals > B0_MAX).sum())
@@ -160,11 +171,14 @@ def _one(checker: Checker, file: BidsFile) -> DWIInputs | None:
         files=(str(file.full),),
         bval_file=str(bval_file.full),
         bvec_file=str(bvec_file.full),
-        sources=(checker.dataset.uri(file),),
+        sources=(checker.dataset.uri(file), *([blip.source] if blip else [])),
         b_s_mm2=tuple(float(b) for b in bvals),
-        pe_axis=None if pe is None else _AXES[pe[0]],
+        pe_axis=None if pe is None else AXES[pe[0]],
         n_directions=distinct,
         partial_fourier=partial_fourier or 1.0,
+        blip=blip,
+        pe_sign=-1 if str(pe).endswith("-") else 1,
+        readout_s=float(readout) if isinstance(readout, int | float) else 0.0,
         grid=grid,
         sequence_class=f"DWI-{field}{echo}b{shells}-n{directions}",
     )

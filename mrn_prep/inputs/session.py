@@ -169,6 +169,8 @@ def _series(
     label = session_label(*who)
     found: list[SeriesInputs] = []
     problems: list[Problem] = []
+    if not any(file.suffix.lower() == "dce" for file in files):
+        modalities = [name for name in modalities if name != "dce"]
     b1: list[B1Inputs] = []
     corrected = {modality for modality, _, with_b1 in _FINDERS if with_b1} | {"dce"}
     if corrected & set(modalities):
@@ -182,6 +184,10 @@ def _series(
             found += more
             problems += wrong
     if "dce" in modalities:
+        if "t1" not in modalities:  # concentrations need it
+            more, wrong = find_vfa(dataset, files, b1, f"T1 of {label} is left out")
+            found += more
+            problems += wrong
         dce, wrong = _find_dce(dataset, files, derivatives, who, b1, found)
         found += dce
         problems += wrong

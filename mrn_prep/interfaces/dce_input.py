@@ -23,7 +23,7 @@ from mrn_prep.interfaces._dce import (
 )
 from mrn_prep.io.images import array, load
 from mrn_prep.io.tables import frame, read_table, write_table
-from mrn_prep.models.aif_auto import find_input
+from mrn_prep.models.aif_auto import find_input, fullest_voxels
 from mrn_prep.models.aif_measure import (
     BLOOD_T1_S,
     FATAL,
@@ -219,7 +219,9 @@ class FindInput(MapInterface):
             if region is None:
                 found = find_input(rows, *series, **shared)
             else:
-                found = input_from_region(rows, np.ones(len(rows), np.bool_), *series, **shared)
+                # a region that was drawn reaches into the tissue around the vessel
+                found = input_from_region(rows, fullest_voxels(rows, *series, **shared), *series,
+                                          **shared)  # fmt: skip
         except ValueError as error:
             raise _UnusableError(str(error).rstrip(".")) from error
         if not found.usable:

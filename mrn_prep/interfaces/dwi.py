@@ -114,7 +114,9 @@ class Unring(MapInterface):
 class _MergeFactsInputSpec(BaseInterfaceInputSpec):
     denoising = traits.Dict(desc="facts of denoising")
     unringing = traits.Dict(desc="facts of Gibbs unringing")
+    distortion = traits.Dict(desc="facts of the field")
     motion = traits.Dict(desc="facts of motion correction")
+    outliers = traits.Dict(desc="facts of replaced slices")
     tensor = traits.Dict(desc="facts of the tensor")
     adc = traits.Dict(desc="facts of the ADC")
     ivim = traits.Dict(desc="facts of IVIM")
@@ -127,7 +129,9 @@ class MergeFacts(MapInterface):
     output_spec = FactsOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        steps = ("denoising", "unringing", "motion", "tensor", "adc", "ivim")
+        steps = (
+            "denoising", "unringing", "distortion", "motion", "outliers", "tensor", "adc", "ivim"
+        )  # fmt: skip
         given = [getattr(self.inputs, step) for step in steps]
         flags = {f for facts in given if facts for f in facts["ValidityFlags"]}
         if not self.inputs.denoising:

@@ -15,7 +15,7 @@ from mrn_prep.interfaces.dwi import SeriesInputSpec
 from mrn_prep.io.gradients import read_gradients, write_gradients
 from mrn_prep.io.images import array, load, same_grid, voxel_mm
 from mrn_prep.io.tables import frame, write_table
-from mrn_prep.models.eddy import MotionEddyResult, correct_motion_eddy
+from mrn_prep.models.eddy import Distortion, MotionEddyResult, correct_motion_eddy
 from mrn_prep.models.motion import rotation_vector
 from mrn_prep.models.status import Reason
 
@@ -26,6 +26,9 @@ class _CorrectMotionInputSpec(SeriesInputSpec):
         None, 0, 1, 2, usedefault=True,
         desc="voxel axis of phase encoding; None: rigid motion only",
     )  # fmt: skip
+    field = File(exists=True, desc="off-resonance of the first b0 (Hz), to be undone too")
+    pe_sign = traits.Enum(1, -1, usedefault=True, desc="phase encoding along or against its axis")
+    readout_s = traits.Float(0.0, usedefault=True, desc="total readout time (s)")
 
 
 class _CorrectMotionOutputSpec(FactsOutputSpec):
@@ -46,9 +49,14 @@ class CorrectMotion(MapInterface):
         inside = array(mask) > 0
         b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
         size = voxel_mm(image)
+        distortion = None
+        if self.inputs.field:
+            field_hz = array(load(self.inputs.field))
+            distortion = Distortion(field_hz, self.inputs.pe_sign, self.inputs.readout_s)
         result = correct_motion_eddy(
-            array(image), b_s_mm2, bvecs, size, inside, self.inputs.pe_axis
-        )
+            array(image), b_s_mm2, bvecs, size, inside, self.inputs.pe_axis,
+            distortion=distortion,
+        )  # fmt: skip
         self.write(runtime, image, out_file=result.corrected)
         folder = Path(runtime.cwd)
         bvec_file = folder / "rotated.bvec"

@@ -19,12 +19,33 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "se-lower-bound": "Standard errors are a lower bound: what misregistration is left after "
         "motion correction is not in them.",
         "motion-not-corrected": "Motion was not corrected.",
+        "distortion-not-corrected": "Distortion by the field was not corrected: the images with "
+        "reversed phase encoding agreed best as they were.",
         "no-eddy": "Eddy-current distortion was not corrected (no phase-encoding direction).",
         "not-denoised": "The series was not denoised.",
         "low-b-in-tensor": "Volumes with 5 < b < 200 s/mm2 are in the tensor fit.",
         "few-directions": "Fewer than 15 gradient directions inflate FA.",
         "half-sphere": "Gradient directions cover one half-sphere: eddy-current terms are partly "
         "unidentifiable.",
+        "t1-assumed": "T1 before contrast was taken as one value everywhere.",
+        "t1-no-se": "Standard errors do not contain that of T1, which has none.",
+        "hematocrit-assumed": "The haematocrit was not told: 0.42 was taken.",
+        "dose-assumed": "The dose was not told: 0.1 mmol/kg was taken for the population's input "
+        "function.",
+        "fat-saturation": "Fat was saturated at unknown intervals: the pulse train was taken as "
+        "continuous, which biases concentrations.",
+        "aif-auto": "The input function is that of vessels found automatically.",
+        "aif-vein": "The input function was measured in a vein: later and flatter than an "
+        "artery's.",
+        "aif-population": "The input function is a population's, not the person's own.",
+        "aif-low-quality": "The input function is doubtful (few voxels, inflow, or no clear first "
+        "pass).",
+        "aif-region-unused": "The region of the artery or vein could not be used; "
+        "EstimationMethod says why.",
+        "injection-mismatch": "The signal rises before the injection that the sidecar tells: the "
+        "baseline is that of the curves.",
+        "frames-not-registered": "More than a tenth of the frames could not be registered and were "
+        "left as they were.",
         "motion": "Large motion (mean displacement between volumes above half a voxel).",
         "magnitude-only": "Water and fat told apart by magnitudes alone, without phase: where fat "
         "prevails it can be taken for water.",

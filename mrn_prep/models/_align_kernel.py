@@ -1,4 +1,4 @@
-"""How well an image agrees, block by block, with a reference of another contrast."""
+"""How much an image and a reference of another contrast say of each other, box by box."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from mrn_prep.models.motion import Float, Mask
 from mrn_prep.models.resample import _weights
 
 _EDGE = 0.5  # a voxel is a box: this far outside the outermost centres is still inside
-_FULL = 0.25  # share of a block's voxels below which it tells nothing
+_FULL = 0.25  # share of its voxels that a box must show to count
 _FEWEST = 12
+_SMALLEST = 18  # voxels of a box, which grows in plane where slices are thick
+_ENOUGH = 200_000  # voxels; of larger limbs a part of the boxes is looked at
+_EXACT = 1e-4  # part of the variance that always counts as unexplained
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Boxes:
     """Voxels of the reference, sorted by the small box that they lie in."""
 
     voxels: Float
@@ -33,84 +36,99 @@ class Blocks:
     fewest: int
     """Voxels that a box must show to count."""
 
-    @classmethod
-    def of(
-        cls, image: Float, mask: Mask, voxel_mm: Float, to_mm: Float, size_mm: float, step_mm: float
-    ) -> Blocks:
-        """Cut the mask into boxes.
 
-        Parameters
-        ----------
-        image : float32 array, shape (x, y, z)
-            The reference, smoothed.
-        mask : bool array, shape (x, y, z)
-        voxel_mm : array, shape (3,)
-        to_mm : array, shape (4, 4)
-            From voxel indices to the centred image frame.
-        size_mm : float
-            Edge length of a box; at least one voxel.
-        step_mm : float
-            Voxels closer than this are thinned out.
-        """
-        listed = np.argwhere(mask)
-        stride = np.maximum((step_mm / voxel_mm).astype(int), 1)
-        listed = listed[(listed % stride == 0).all(axis=1)]
-        size = np.maximum(np.round(size_mm / voxel_mm).astype(int), stride)
-        box = np.ravel_multi_index(tuple((listed // size).T), tuple(np.array(mask.shape)))
-        order = np.argsort(box, kind="stable")
-        listed = listed[order]
-        starts = np.append(np.flatnonzero(np.diff(box[order], prepend=-1)), len(listed))
-        at = tuple(listed.T)
-        slopes = [
-            np.gradient(image, width, axis=axis)[at] if length > 1 else np.zeros(len(listed))
-            for axis, (width, length) in enumerate(zip(voxel_mm, image.shape, strict=True))
-        ]
-        return cls(
-            listed.astype(np.float32),
-            (listed @ to_mm[:3, :3].T + to_mm[:3, 3]).astype(np.float32),
-            image[at].astype(np.float32),
-            np.stack(slopes, axis=-1).astype(np.float32),
-            starts.astype(np.int64),
-            max(_FEWEST, int(_FULL * np.prod(size / stride))),
-        )
+def boxes_of(
+    image: Float, mask: Mask, voxel_mm: Float, to_mm: Float, size_mm: float, spacing_mm: float
+) -> Boxes:
+    """Cut a mask into boxes.
+
+    Parameters
+    ----------
+    image : float32 array, shape (x, y, z)
+        The reference, smoothed.
+    mask : bool array, shape (x, y, z)
+    voxel_mm : array, shape (3,)
+    to_mm : array, shape (4, 4)
+        From voxel indices to the centred image frame.
+    size_mm : float
+        Edge length of a box; more in plane where it would hold too few voxels.
+    spacing_mm : float
+        Voxels closer than this are thinned out.
+
+    Returns
+    -------
+    Boxes
+    """
+    listed = np.argwhere(mask)
+    stride = np.clip((spacing_mm / voxel_mm).astype(int), 1, mask.shape)
+    listed = listed[(listed % stride == 0).all(axis=1)]
+    size = np.maximum(np.round(size_mm / voxel_mm).astype(int), stride)
+    size = np.minimum(size, mask.shape)
+    while np.prod(size / stride) < _SMALLEST:
+        size[np.argsort(voxel_mm, kind="stable")[:2]] += 1
+    box = np.ravel_multi_index(tuple((listed // size).T), mask.shape)
+    if len(listed) > _ENOUGH:
+        kept = np.random.default_rng(0).random(mask.size) < _ENOUGH / len(listed)
+        listed, box = listed[kept[box]], box[kept[box]]
+    order = np.argsort(box, kind="stable")
+    listed = listed[order]
+    starts = np.append(np.flatnonzero(np.diff(box[order], prepend=-1)), len(listed))
+    at = tuple(listed.T)
+    slopes = np.zeros((len(listed), 3), dtype=np.float32)
+    for axis, length in enumerate(image.shape):
+        if length > 1:
+            slopes[:, axis] = np.gradient(image, voxel_mm[axis], axis=axis)[at]
+    return Boxes(
+        listed.astype(np.float32),
+        (listed @ to_mm[:3, :3].T + to_mm[:3, 3]).astype(np.float32),
+        image[at].astype(np.float32),
+        slopes,
+        starts.astype(np.int64),
+        max(_FEWEST, int(_FULL * np.prod(size / stride))),
+    )
 
 
 @dataclass(frozen=True)
 class Agreement:
     """What the boxes say of an image under one transform."""
 
-    cost: float
-    r"""Sum over boxes of :math:`n \ln(1 - r^2)`."""
+    information: float
+    r"""Sum over boxes of :math:`-\frac12 n \ln(1 - r^2)`."""
     hessian: Float
-    """Of half the cost, by rotation (rad) and translation (mm), shape (6, 6)."""
+    """Its second derivatives by rotation (rad) and translation (mm), negative, shape (6, 6)."""
     scores: Float
-    """Gradient of half the cost from each box that counts, shape (n_boxes, 6)."""
+    """First derivatives, from each box that counts, shape (n_boxes, 6)."""
 
 
-def agreement(coefficients: Float, blocks: Blocks, rigid: Float, to_mm: Float) -> Agreement:
+def agreement(coefficients: Float, boxes: Boxes, rigid: Float, to_mm: Float) -> Agreement:
     """Compare an image with the reference.
 
     Parameters
     ----------
     coefficients : float32 array, shape (x, y, z)
-        Cubic B-spline coefficients of the image.
-    blocks : Blocks
-        Of the reference.
+        Of cubic B-splines: voxels give the image smoothed by the spline.
+    boxes : Boxes
+        Of the reference, smoothed as much.
     rigid : array, shape (4, 4)
         From the reference to the image, centred image frame.
     to_mm : array, shape (4, 4)
         From voxel indices to that frame.
+
+    Returns
+    -------
+    Agreement
+        Derivatives are by a step that is applied after `rigid`.
     """
-    n = len(blocks.starts) - 1
-    hessians, scores, costs = np.zeros((n, 6, 6)), np.zeros((n, 6)), np.full(n, np.nan)
+    n = len(boxes.starts) - 1
+    hessians, scores, information = np.zeros((n, 6, 6)), np.zeros((n, 6)), np.full(n, np.nan)
     matrix = np.linalg.inv(to_mm) @ rigid @ to_mm
     _compare(
-        coefficients, blocks.voxels, blocks.values, blocks.gradients, blocks.points_mm,
-        blocks.starts, matrix[:3], np.ascontiguousarray(rigid[:3, :3]), blocks.fewest,
-        hessians, scores, costs,
+        np.ascontiguousarray(coefficients, dtype=np.float32), boxes.voxels, boxes.values,
+        boxes.gradients, boxes.points_mm, boxes.starts, np.ascontiguousarray(matrix[:3]),
+        np.ascontiguousarray(rigid[:3, :3]), boxes.fewest, hessians, scores, information,
     )  # fmt: skip
-    counts = np.isfinite(costs)
-    return Agreement(float(costs[counts].sum()), hessians.sum(axis=0), scores[counts])
+    told = np.isfinite(information)
+    return Agreement(float(information[told].sum()), hessians.sum(axis=0), scores[told])
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -144,56 +162,76 @@ def _project_out(m, pivot):  # type: ignore[no-untyped-def]
                 m[a, b] -= along * (m[b, pivot] if b > pivot else m[pivot, b])
 
 
+# In a box the image is I = c + g R + noise, with the reference R. A step of the pose by d
+# changes I by g ∇R·d; what c and g take up of that is projected out (variable projection).
+
+
 @njit(cache=True, error_model="numpy", nogil=True)
-def _compare(  # type: ignore[no-untyped-def]  # noqa: C901 - one pass over the boxes
-    coefficients, voxels, values, gradients, points_mm, starts, matrix, rotation, fewest,
-    hessians, scores, costs,
-):  # fmt: skip
+def _products(  # type: ignore[no-untyped-def]
+    coefficients, voxels, values, gradients, points_mm, matrix, rotation, m
+):
+    """Add up products of the derivatives of R by rotation and translation, 1, R and I.
+
+    Lower triangle; returns the number of voxels that the image shows.
+    """
     index, weight = np.empty((3, 4), np.int64), np.empty((3, 4), np.float32)
-    # products of: derivatives by rotation and translation, one, the reference, the image
-    m, q = np.empty((9, 9)), np.empty(9)
-    p, d = np.empty(3), np.empty(3)
+    q, p, d = np.empty(9), np.empty(3), np.empty(3)
+    m[:] = 0
+    n = 0
+    for j in range(voxels.shape[0]):
+        for a in range(3):
+            p[a] = matrix[a, 3]
+            for b in range(3):
+                p[a] += matrix[a, b] * voxels[j, b]
+        seen = _interpolate(coefficients, p, index, weight)
+        if not np.isfinite(seen):
+            continue
+        for a in range(3):
+            d[a] = 0.0
+            p[a] = 0.0
+            for b in range(3):
+                d[a] += rotation[a, b] * gradients[j, b]
+                p[a] += rotation[a, b] * points_mm[j, b]
+        q[0] = p[1] * d[2] - p[2] * d[1]
+        q[1] = p[2] * d[0] - p[0] * d[2]
+        q[2] = p[0] * d[1] - p[1] * d[0]
+        for a in range(3):
+            q[3 + a] = d[a]
+        q[6], q[7], q[8] = 1.0, values[j], seen
+        for a in range(9):
+            for b in range(a + 1):
+                m[a, b] += q[a] * q[b]
+        n += 1
+    return n
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def _compare(  # type: ignore[no-untyped-def]
+    coefficients, voxels, values, gradients, points_mm, starts, matrix, rotation, fewest,
+    hessians, scores, information,
+):  # fmt: skip
+    m = np.empty((9, 9))
     for box in range(starts.size - 1):
-        m[:] = 0
-        n = 0
-        for j in range(starts[box], starts[box + 1]):
-            for a in range(3):
-                p[a] = matrix[a, 3]
-                for b in range(3):
-                    p[a] += matrix[a, b] * voxels[j, b]
-            seen = _interpolate(coefficients, p, index, weight)
-            if not np.isfinite(seen):
-                continue
-            for a in range(3):
-                d[a] = 0.0
-                p[a] = 0.0
-                for b in range(3):
-                    d[a] += rotation[a, b] * gradients[j, b]
-                    p[a] += rotation[a, b] * points_mm[j, b]
-            q[0] = p[1] * d[2] - p[2] * d[1]
-            q[1] = p[2] * d[0] - p[0] * d[2]
-            q[2] = p[0] * d[1] - p[1] * d[0]
-            for a in range(3):
-                q[3 + a] = d[a]
-            q[6], q[7], q[8] = 1.0, values[j], seen
-            for a in range(9):
-                for b in range(a + 1):
-                    m[a, b] += q[a] * q[b]
-            n += 1
+        here = slice(starts[box], starts[box + 1])
+        n = _products(
+            coefficients, voxels[here], values[here], gradients[here], points_mm[here],
+            matrix, rotation, m,
+        )  # fmt: skip
         if n < fewest:
             continue
-        tiny = 1e-9 * (m[8, 8] + 1e-30)
+        powers = m[7, 7], m[8, 8]
         _project_out(m, 6)
-        total, spread = m[8, 8], m[7, 7]
-        if total <= tiny or spread <= 1e-9 * (values[starts[box]] ** 2 + 1e-30):
+        spread, total = m[7, 7], m[8, 8]
+        # rounding leaves this much of a constant
+        if not (spread > 1e-9 * powers[0] and total > 1e-9 * powers[1]):
             continue
         slope = m[8, 7] / spread
         _project_out(m, 7)
-        left = m[8, 8] + 1e-4 * total
-        costs[box] = n * np.log(left / total)
+        left = m[8, 8] + _EXACT * total
+        information[box] = 0.5 * n * np.log(total / left)
         w = n / left
         for a in range(6):
-            scores[box, a] = w * slope * m[8, a]
+            scores[box, a] = -w * slope * m[8, a]
             for b in range(a + 1):
                 hessians[box, a, b] = w * slope * slope * m[a, b]
                 hessians[box, b, a] = hessians[box, a, b]

@@ -141,6 +141,44 @@ def find_input(
     return found
 
 
+def fullest_voxels(
+    signal: ArrayLike,
+    t_s: ArrayLike,
+    acquisition: Acquisition,
+    t1_s: float = BLOOD_T1_S,
+    b1: ArrayLike | None = None,
+    sigma: float | None = None,
+) -> NDArray[np.bool_]:
+    """Tell which voxels of a vessel hold blood alone.
+
+    Parameters
+    ----------
+    signal : array, shape (m, n_frames)
+        Magnitude signal of the voxels of a region that was drawn.
+    t_s, acquisition, t1_s, b1, sigma
+        As of `find_input`; `b1` of shape (m,).
+
+    Returns
+    -------
+    bool array, shape (m,)
+        Those whose area under the concentration comes near that of the fullest. The tissue
+        around a vessel, bright fat above all, takes from the area of voxels that it shares.
+    """
+    rows, t = np.asarray(signal, dtype=np.float64), check_times(t_s, "t_s")
+    curves = concentration_from_signal(
+        rows, acquisition, t1_s, b1=b1, noise_floor=None
+    ).concentration_mm
+    area: Float = np.asarray(np.trapezoid(curves, t, axis=1))
+    known = np.isfinite(area) & (area > 0)
+    if known.sum() < MIN_VOXELS:
+        return np.ones(len(rows), np.bool_)
+    before = rows[:, acquisition.baseline]
+    error = (0.0 if sigma is None else sigma) / (before.mean(axis=1) * np.sqrt(before.shape[1]))
+    pure = np.zeros(len(rows), np.bool_)
+    pure[known] = _full(area[known], error[known])
+    return pure
+
+
 def _risen(
     flat: NDArray[np.floating], places: NDArray[np.intp], baseline: slice, sigma: float | None
 ) -> tuple[NDArray[np.intp], Float]:
@@ -192,7 +230,12 @@ def _cluster(
         if members.sum() >= MIN_VOXELS and score > best_score:
             best, best_score = label, score
     members = keep[labels == best]
-    lack = max(_SHARED, _SHARED_SE * float(np.median(baseline_error[members])))
-    full = area[members] >= (1.0 - lack) * np.quantile(area[members], _FULLEST)
-    pure: NDArray[np.intp] = members[full]
+    pure: NDArray[np.intp] = members[_full(area[members], baseline_error[members])]
     return pure
+
+
+def _full(area: Float, baseline_error: Float) -> NDArray[np.bool_]:
+    """Return which areas are those of voxels that blood alone fills."""
+    lack = max(_SHARED, _SHARED_SE * float(np.median(baseline_error)))
+    full: NDArray[np.bool_] = area >= (1.0 - lack) * np.quantile(area, _FULLEST)
+    return full

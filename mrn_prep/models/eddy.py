@@ -8,6 +8,7 @@ is therefore compared with what a tensor fitted to all others predicts for its g
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,8 +18,15 @@ from mrn_prep.models.eddy_estimate import EddyOptions, Estimation, State
 from mrn_prep.models.motion import Float, Mask
 from mrn_prep.models.resample import grid_points, warp
 from mrn_prep.models.status import Reason
+from mrn_prep.models.susceptibility import shown_at
 
-__all__ = ["HALF_SPHERE_IMBALANCE", "EddyOptions", "MotionEddyResult", "correct_motion_eddy"]
+__all__ = [
+    "HALF_SPHERE_IMBALANCE",
+    "Distortion",
+    "EddyOptions",
+    "MotionEddyResult",
+    "correct_motion_eddy",
+]
 
 HALF_SPHERE_IMBALANCE = 0.25
 """`gradient_imbalance` above which motion and eddy currents are hard to tell apart."""
@@ -64,6 +72,15 @@ class MotionEddyResult:
     """False where no motion made the volumes agree better: the series is then as it was."""
 
 
+class Distortion(NamedTuple):
+    """How the field displaces a series along phase encoding."""
+
+    field_hz: Float
+    """Shape (x, y, z)."""
+    pe_sign: int
+    readout_s: float
+
+
 def correct_motion_eddy(
     series: Float,
     b_s_mm2: ArrayLike,
@@ -72,6 +89,7 @@ def correct_motion_eddy(
     mask: Mask,
     pe_axis: int | None,
     options: EddyOptions | None = None,
+    distortion: Distortion | None = None,
 ) -> MotionEddyResult:
     r"""Align the volumes of a diffusion series, interpolating once.
 
@@ -92,6 +110,8 @@ def correct_motion_eddy(
     pe_axis : {0, 1, 2} or None
         Image axis of phase encoding; None estimates rigid motion only.
     options : EddyOptions, optional
+    distortion : Distortion, optional
+        Field of the reference volume, undone in the same interpolation.
 
     Returns
     -------
@@ -108,7 +128,7 @@ def correct_motion_eddy(
     currents, that part is chosen by `least_motion`. b0 volumes have no eddy currents
     and anchor the others in time. A series whose volumes do not determine a tensor is moved
     by what its b0 volumes tell, interpolated in time, and nothing else. Neither the motion
-    within a volume nor susceptibility is modelled.
+    within a volume nor a field that changes with it is modelled.
 
     References
     ----------
@@ -128,7 +148,9 @@ def correct_motion_eddy(
     status[used[moved_mm > _CONVERGED_MM]] = Reason.NOT_CONVERGED
     if not estimate.has_tensor:
         status[used[~estimate.b0]] = Reason.TOO_FEW
-    return _result(series, g, size, mask, pe_axis, options, status, used, state, estimate)
+    return _result(
+        series, g, size, mask, pe_axis, options, status, used, state, estimate, distortion
+    )
 
 
 def _result(
@@ -142,6 +164,7 @@ def _result(
     used: NDArray[np.intp],
     state: State,
     estimate: Estimation,
+    distortion: Distortion | None,
 ) -> MotionEddyResult:
     """Resample the original volumes once, and put the estimates in the order of the series."""
     n, n_eddy = len(g), estimate.n_eddy
@@ -155,13 +178,18 @@ def _result(
     rotated[used] = motion.rotate_bvecs(g[used], rigid[used])
     corrected = np.full(series.shape, np.nan, dtype=np.float32)
     to_mm = motion.voxel_to_centred_mm(mask.shape, voxel_mm)
-    voxels = grid_points(mask.shape)
+    voxels, density = grid_points(mask.shape), np.ones((), np.float32)
+    if distortion is not None:
+        field_hz, pe_sign, readout_s = distortion
+        voxels, density = shown_at(field_hz, pe_axis or 0, pe_sign, readout_s)
     for i in used:
         matrix = np.linalg.inv(to_mm) @ rigid[i] @ to_mm
         curve = motion.eddy_in_voxels(eddy[i], voxel_mm, pe_axis)
-        if estimate.improved:
+        if not estimate.improved:
+            matrix, curve = np.eye(4), np.zeros_like(curve)
+        if estimate.improved or distortion is not None:
             values = warp(series[..., i], voxels, matrix[:3], 3, curve, pe_axis or 0)
-            corrected[..., i] = values.reshape(mask.shape)
+            corrected[..., i] = (values * density).reshape(mask.shape)
         else:
             corrected[..., i] = series[..., i]
         outside[i] = 1 - np.isfinite(corrected[..., i][mask]).mean()

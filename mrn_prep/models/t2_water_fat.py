@@ -155,7 +155,7 @@ def fit_mese_two_component(
         raise ValueError(f"T1 and T2 of fat must be positive (s), got {fat_t1_s}, {fat_t2_s}.")
     fraction = np.asarray(np.nan if fat_fraction is None else fat_fraction, dtype=np.float64)
     if np.any((fraction < -0.5) | (fraction > 1.5)):
-        raise ValueError("A given fat fraction must lie between 0 and 1, within noise.")
+        raise ValueError("A given fat fraction must lie between 0 and 1 (not percent).")
     shared = echo_train(
         echo_spacing_s,
         first_echo,

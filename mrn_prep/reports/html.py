@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent
 
 MODALITIES = {
     "b1": "B1+", "t1": "T1", "t2": "T2", "fatwater": "Fat and T2*", "mt": "Magnetisation transfer",
-    "dwi": "Diffusion", "dce": "Perfusion (DCE)",
+    "dwi": "Diffusion", "dce": "DCE perfusion",
 }  # fmt: skip
 # What a sequence class begins with, in small letters.
 _KINDS = {

@@ -160,8 +160,10 @@ FAULTS = {
     "bvec of other lengths": (
         table(f"{DWI}.bvec", lambda v: 2 * v), 65, "12 directions are not of unit length", DWI_OUT),
     "one b-value": (
-        table(f"{DWI}.bval", lambda b: 0 * b + 800), 65, "all volumes have b near 800; diffusion "
-        "needs two different b-values", DWI_OUT),
+        lambda bids: [
+            table(f"{DWI}.bval", lambda b: 0 * b + 800)(bids),
+            table(f"{DWI}.bvec", lambda v: np.where(v.any(axis=0), v, [[1], [0], [0]]))(bids)],
+        65, "all volumes have b near 800; diffusion needs two different b-values", DWI_OUT),
     "bval in s/m2": (
         table(f"{DWI}.bval", lambda b: b * 1e6), 65, "wanted s/mm2 (not s/m2)", DWI_OUT),
     "negative b-value": (

@@ -65,6 +65,13 @@ SERIES = {
                       products=made_of("fa", "md", "ad", "rd", "s0", "v1", "sigma"),
                       flags=("no-eddy", "not-denoised"), quality={"snr_b0": 31.2}),
 }  # fmt: skip
+PERFUSION = {
+    "dce": FakeSeries(modality="dce", sequence_class="DCE-3T-TR5-FA18-dt5-n48",
+                      products=made_of("etofts_ktrans", "etofts_ve", "semi_peak"),
+                      quality={"aif_peak": 5.0, "aif_peak_time": 62.5, "aif_arrival": 52.0,
+                               "aif_washout": 0.17, "aif_snr": 41.26, "aif_n_voxels": 18.0}),
+}  # fmt: skip
+ALL = {**SERIES, **PERFUSION}
 TRUTH = {  # nerve, muscle, fat, bone
     "b1": (0.9, 0.95, 1.05, 1.0), "t1": (1.2, 1.4, 0.37, 0.6), "m0": (800, 900, 1000, 200),
     "r1": (0.83, 0.71, 2.7, 1.67), "t2": (0.06, 0.035, 0.11, 0.1), "t2w": (260, 130, 40, 30),
@@ -74,7 +81,14 @@ TRUTH = {  # nerve, muscle, fat, bone
     "fa": (0.5, 0.25, 0.1, 0.1), "md": (1.2e-3, 1.5e-3, 0.4e-3, 0.3e-3),
     "ad": (1.9e-3, 1.9e-3, 0.5e-3, 0.4e-3), "rd": (0.9e-3, 1.3e-3, 0.4e-3, 0.3e-3),
     "s0": (600, 500, 60, 50), "sigma": (20, 20, 20, 20),
+    "etofts_ktrans": (5e-4, 2.9e-3, 4e-4, 2e-4), "etofts_ve": (0.11, 0.13, 0.05, 0.03),
+    "semi_peak": (0.4, 0.9, 0.1, 0.1),
 }  # fmt: skip
+METHODS = {
+    "dce": "baseline of 10 frames; input function measured in the region of the vein (18 voxels) "
+    "(not used: artery: is empty; too small), haematocrit 0.42; spoiled gradient echo inverted "
+    "exactly; etofts by nonlinear least squares",
+}
 TISSUES = ("nerve", "muscle", "fat", "bone")
 SITES = ("Zürich",)
 
@@ -115,14 +129,14 @@ def write(
     inside = tissue > 0
 
     for name in series:
-        one = SERIES[name]
+        one = ALL[name]
         own = {**base, **(run or {} if name == "dwi" else {})}
         files = [out_dir / one.name(product, own) for product in one.products]
         sidecar = {
             "Modality": one.modality,
             "SeriesMaps": [path.name for path in files],
             "Sources": [f"bids:raw:sub-{subject}/x/sub-{subject}_{name}.nii.gz"],
-            "EstimationMethod": f"Method of {name}: nonlinear least squares.",
+            "EstimationMethod": METHODS.get(name, f"Method of {name}: nonlinear least squares."),
             "EstimationReference": "Deoni SCL, Rutt BK, Peters TM. Magn Reson Med 2003;49:515.",
             "Options": {"use_b1": True, "smoothing_mm": 10.0},
             "SequenceClass": one.sequence_class,
@@ -147,6 +161,8 @@ def write(
             _json(path, {**spec.sidecar(), **sidecar, **quality})
         if name == "dwi":
             _gradients(files[0], rng)
+        if name == "dce":
+            _perfusion(files[0], rng)
     _tables(out_dir, base, series, rng)
     regions = out_dir.parent / "regions" / f"sub-{subject}_dseg.nii.gz"
     # on a finer grid than the maps, as a reader draws them
@@ -209,6 +225,52 @@ def _gradients(fa: Path, rng: np.random.Generator) -> None:
     fa.with_name(f"{stem}_desc-confounds_timeseries.tsv").write_text(text)
 
 
+def _perfusion(ktrans: Path, rng: np.random.Generator) -> None:
+    """Write the tables beside the maps: muscles come first in them, one nerve has no curve."""
+    stem, n = ktrans.name.split("_model-")[0], 48
+    t_s = 5.0 * np.arange(n)
+    late = np.clip(t_s - 52.0, 0, None)
+    blood = 0.9 * late * np.exp(-late / 8) + 0.8 * (late > 0) * np.exp(-late / 300)
+    rows = [{"time": t, "blood": b, "plasma": b / 0.58} for t, b in zip(t_s, blood, strict=True)]
+    write_table(frame(rows, "aif"), ktrans.with_name(f"{stem}_desc-aif_timeseries.tsv"), "aif")
+
+    curves, fits = [], []
+    for region, tissue, ktrans_per_min, code in (
+        ("vastus", "muscle", 0.175, 0), ("fat", "fat", 0.02, 0), ("sciatic", "nerve", 0.03, 0),
+        ("sural", "nerve", 0.04, Reason.NOT_CONVERGED),
+        ("saphenous", "nerve", np.nan, Reason.NO_SIGNAL),
+    ):  # fmt: skip
+        who = {"region": region, "tissue": tissue, "side": "L", "level": None, "model": "etofts"}
+        fitted = ktrans_per_min * (1 - np.exp(-late / 40))
+        measured = fitted + 0.002 * rng.normal(size=n)
+        if code:
+            fitted = np.full(n, np.nan)
+        if code != Reason.NO_SIGNAL:
+            curves += [{**who, "time": t, "measured": m, "fitted": f}
+                       for t, m, f in zip(t_s, measured, fitted, strict=True)]  # fmt: skip
+        for name, value, unit in (("ktrans", ktrans_per_min, "1/min"), ("ve", 0.12, "1")):
+            value = np.nan if code else value
+            fits.append({**who, "parameter": name, "value": value, "se": 0.06 * value,
+                         "unit": unit, "status": int(code),
+                         "n_vox": 0 if code == Reason.NO_SIGNAL else 34})  # fmt: skip
+    for suffix, name, made in (
+        ("timeseries", "curves", curves),
+        ("measurements", "curve_fits", fits),
+    ):
+        path = ktrans.with_name(f"{stem}_desc-curves_{suffix}.tsv")
+        write_table(frame(made, name), path, name)
+
+    walk = np.cumsum(0.05 * rng.normal(size=(n, 6)), axis=0)
+    motion = [
+        {"volume": i, **{f"trans_{a}_mm": walk[i, k] for k, a in enumerate("xyz")},
+         **{f"rot_{a}_deg": walk[i, 3 + k] for k, a in enumerate("xyz")},
+         "status": int(Reason.NOT_CONVERGED if i in (7, 19) else Reason.FITTED)}
+        for i in range(n)
+    ]  # fmt: skip
+    path = ktrans.with_name(f"{stem}_desc-confounds_timeseries.tsv")
+    write_table(frame(motion, "confounds"), path, "confounds")
+
+
 def roi_row(participant: str, **changes: object) -> dict[str, object]:
     row = {
         "participant_id": participant, "session_id": None, "run": None, "site": SITES[0],
@@ -234,7 +296,7 @@ def _tables(
     rows, quality = [], []
     places = [("sciatic", "nerve", "L", "thigh"), ("sciatic", "nerve", "R", "thigh"),
               ("vastus", "muscle", "L", None), ("femur", "bone", "L", None)]  # fmt: skip
-    for one in (SERIES[name] for name in series):
+    for one in (ALL[name] for name in series):
         run = f"acq-{one.entities['acquisition']}" if one.entities else None
         who = {"session_id": session, "run": run, "sequence_class": one.sequence_class}
         for product in one.products:

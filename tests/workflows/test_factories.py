@@ -9,6 +9,7 @@ from mrn_prep.inputs import (
     AnatomyInputs,
     B1MapInputs,
     DAMInputs,
+    DCEInputs,
     DWIInputs,
     IRInputs,
     MEGREInputs,
@@ -22,6 +23,7 @@ from mrn_prep.inputs import (
     TFLInputs,
     VFAInputs,
 )
+from mrn_prep.inputs.blips import Blip
 from mrn_prep.io.headers import Grid
 from mrn_prep.options import SECTIONS, Options
 from mrn_prep.workflows.b1 import init_b1_wf
@@ -92,13 +94,23 @@ def others(common, afi):
 
 
 @pytest.fixture
-def session(common, afi, vfa, dwi, others):
+def dce(common, afi, vfa):
+    return DCEInputs(
+        **common("dce", datatype="perf"), t_s=tuple(4.0 * i for i in range(20)), flip_deg=15.0,
+        tr_s=0.005, field_t=3.0, relaxivity_per_mm_per_s=4.5, relaxivity_source="x",
+        dose_mmol_per_kg=0.1, hematocrit=0.42, hematocrit_known=True, injection_s=30.0,
+        fat_saturated=False, vfa=vfa, b1=afi,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def session(common, afi, vfa, dwi, dce, others):
     rois = RegionFile(
         file=common("rois")["files"][0], kind="dseg", source="bids:rois:x",
         regions=(Region(index=1, name="sciatic"),),
     )  # fmt: skip
     return SessionInputs(
-        subject="01", session="a", site="A", series=(afi, vfa, *others, dwi), regions=(rois,),
+        subject="01", session="a", site="A", series=(afi, vfa, *others, dwi, dce), regions=(rois,),
         remarks=("note",),
     )  # fmt: skip
 
@@ -178,7 +190,7 @@ def test_each_series_leaves_the_session_on_its_own(session, tmp_path):
         "save_b1_wf", "save_t1_acquisition_fast_wf", "save_t1_ir_wf", "save_fatwater_wf",
         "save_t2_wf", "save_t2_acquisition_t2prep_wf", "save_t2_acquisition_dual_wf",
         "save_t2w_acquisition_stir_wf", "save_mtr_wf", "save_mts_wf", "save_dwi_run_1_wf",
-        "save_series_dwi_run_1_wf",
+        "save_series_dwi_run_1_wf", "save_dce_wf", "save_series_dce_wf",
     }  # fmt: skip
 
 
@@ -196,6 +208,23 @@ def test_t2_takes_the_fat_fraction_of_the_session(session, tmp_path):
     assert "pdff" in written(wf)["save_t2_wf"]
     sources = wf.get_node("save_t2_wf").inputs.sidecar["Sources"]
     assert any("MEGRE" in source for source in sources)
+
+
+def test_blips_undistort_the_diffusion_series(session, dwi, tmp_path):
+    blip = Blip(file=dwi.file, source="bids:raw:blip", volumes=(0,), pe_axis=1, pe_sign=-1,
+                readout_s=0.04)  # fmt: skip
+    lone = replace(session, series=(replace(dwi, blip=blip, readout_s=0.04),))
+    for values in all_values("dwi"):
+        options = Options().with_values("dwi", values)
+        wf = init_session_wf(lone, options=options, out_dir=str(tmp_path))
+        wanted = options.dwi.distortion and options.dwi.motion != "none"
+        assert ("blip_field" in written(wf)["save_dwi_run_1_wf"]) is wanted
+
+
+def test_dce_goes_on_where_its_t1_series_is_left_out(session, dce, tmp_path):
+    wf = init_session_wf(replace(session, series=(dce.b1, dce)), options=Options(),
+                         out_dir=str(tmp_path))  # fmt: skip
+    assert "save_dce_wf" in written(wf)
 
 
 def test_magnitudes_alone_do_not_fix_the_fat_fraction_of_t2(session, tmp_path):

@@ -1,0 +1,102 @@
+"""Nipype face of distortion by the field, and of slices that motion darkened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import File, traits
+
+from mrn_prep.errors import BadDataError
+from mrn_prep.inputs.dwi import B0_MAX
+from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
+from mrn_prep.interfaces.dwi import SeriesInputSpec
+from mrn_prep.io.gradients import read_gradients
+from mrn_prep.io.images import array, load, same_grid, voxel_mm
+from mrn_prep.measure.regions import slice_axis
+from mrn_prep.models.outlier_slices import repair_slices
+from mrn_prep.models.susceptibility import estimate_field
+
+
+class _FieldInputSpec(SeriesInputSpec):
+    mask = File(exists=True, mandatory=True, desc="the limb as the series shows it")
+    blip_file = File(exists=True, mandatory=True, desc="image with reversed phase encoding")
+    blip_volumes = traits.List(traits.Int(), mandatory=True, desc="its unweighted volumes")
+    pe_axis = traits.Enum(0, 1, 2, mandatory=True, desc="voxel axis of phase encoding")
+    pe_signs = traits.List(traits.Int(), mandatory=True, desc="of the series and the image")
+    readouts_s = traits.List(traits.Float(), mandatory=True, desc="total readout times (s)")
+
+
+class _FieldOutputSpec(FactsOutputSpec):
+    field = File(exists=True, desc="off-resonance (Hz) on the undistorted grid")
+
+
+class EstimateField(MapInterface):
+    """Estimate the field from the first unweighted images of both polarities."""
+
+    input_spec = _FieldInputSpec
+    output_spec = _FieldOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image, blip = load(self.inputs.in_file), load(self.inputs.blip_file)
+        mask = load(self.inputs.mask)
+        same_grid(image, mask)
+        if image.shape[:3] != blip.shape[:3]:
+            raise BadDataError(f"{self.inputs.blip_file}: has another matrix than the series.")
+        b_s_mm2, _ = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
+        first = int(np.flatnonzero(b_s_mm2 <= B0_MAX)[0])
+        pair = [array(image)[..., first], _volume(blip, self.inputs.blip_volumes[0])]
+        size, axis = voxel_mm(image), self.inputs.pe_axis
+        found = estimate_field(
+            pair, axis, self.inputs.pe_signs, self.inputs.readouts_s, size, array(mask) > 0
+        )
+        field_hz = found.field_hz if found.improved else np.zeros(image.shape[:3])
+        self.write(runtime, image, field=field_hz)
+        shift = np.abs(field_hz[array(mask) > 0]) * self.inputs.readouts_s[0] * size[axis]
+        self.tell(
+            quality={
+                "distortion_mean": float(shift.mean()),
+                "distortion_max": float(np.percentile(shift, 99)),
+                "blip_correlation": float(found.correlation[1]),
+            },
+            flags=["distortion-not-corrected"] * (not found.improved),
+            method="field from reversed phase encoding"
+            + " (the images agreed best as they were)" * (not found.improved),
+            references=["doi:10.1016/S1053-8119(03)00336-7"],
+        )
+        return runtime
+
+
+def _volume(image: Any, number: int) -> Any:
+    values = array(image)
+    return values[..., number] if values.ndim > 3 else values
+
+
+class _RepairInputSpec(SeriesInputSpec):
+    mask = File(exists=True, mandatory=True, desc="the limb")
+
+
+class _RepairOutputSpec(FactsOutputSpec):
+    out_file = File(exists=True, desc="series with lost slices replaced")
+
+
+class RepairSlices(MapInterface):
+    """Replace slices that motion during diffusion weighting has darkened."""
+
+    input_spec = _RepairInputSpec
+    output_spec = _RepairOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image, mask = load(self.inputs.in_file), load(self.inputs.mask)
+        same_grid(image, mask)
+        b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
+        repaired, found = repair_slices(
+            array(image), b_s_mm2, bvecs, array(mask) > 0, slice_axis(image.affine)
+        )
+        self.write(runtime, image, out_file=repaired)
+        n = int(found.outlier.sum())
+        self.tell(
+            quality={"n_outlier_slices": float(n)},
+            method=f"{n} darkened slices replaced by the prediction of the others" if n else "",
+        )
+        return runtime
