@@ -132,6 +132,11 @@ class DWIOptions:
     outliers: bool = choice(
         True, "replace slices that motion has darkened by what the tensor of the others predicts"
     )
+    tracts: bool = choice(True, "follow nerves through the tensor where there are regions of them")
+    tract_fa: float = choice(0.1, "FA below which a streamline ends", low=0.0, high=1.0)
+    tract_angle_deg: float = choice(
+        30.0, "largest turn of a streamline from step to step", low=1.0, high=90.0, unit="degrees"
+    )
     low_b_in_tensor: bool = choice(
         False, "keep volumes with 5 < b < 200 s/mm2 (perfusion) in the tensor fit"
     )

@@ -185,6 +185,11 @@ _MAPS = (
             summarise=False,
             description="Direction of the largest diffusivity, unit vector in scanner axes "
                         f"(x right, y anterior, z superior; 4th dimension x, y, z; {_DTI})."),
+    MapSpec(key="density", modality="dwi", title="Streamlines", datatype="dwi", suffix="dwimap",
+            entities={"model": "dti", "param": "density"}, units="1", table_units="1",
+            companions=False, summarise=False, labels=True,
+            description="Streamlines of nerves in each voxel, summed over the nerves; their "
+                        "number depends on the seeds and has no meaning of its own."),
     MapSpec(key="adc", modality="dwi", title="ADC", datatype="dwi", suffix="dwimap",
             entities={"model": "adc", "param": "adc"}, **_D_MM2,
             description="Apparent diffusion coefficient, geometric mean over directions."),
@@ -284,6 +289,8 @@ def _dce_status(model: str, param: str) -> str:
 
 TENSOR = ("fa", "md", "ad", "rd", "s0", "v1")
 """The maps of the diffusion tensor."""
+TRACTS = ("density", "tracts", "nerve_profile")
+"""What following the nerves gives."""
 IVIM = ("ivim_f", "ivim_d", "ivim_dstar")
 """The maps of intravoxel incoherent motion."""
 DCE_SELECTED = tuple(_DCE_MODELS)
@@ -317,6 +324,12 @@ _FILES = (
     FileSpec(key="bvec", modality="dwi", datatype="dwi", suffix="dwi", extension=".bvec",
              entities={"desc": "preproc"},
              description="Directions of the series (FSL convention), rotated with the volumes."),
+    FileSpec(key="tracts", modality="dwi", datatype="dwi", suffix="tractogram", extension=".trk",
+             entities={"desc": "nerves"},
+             description="Streamlines of the nerves (world mm; property bundle tells the nerve)."),
+    FileSpec(key="nerve_profile", modality="dwi", datatype="dwi", suffix="measurements",
+             extension=".tsv", entities={"desc": "nerves"}, table="nerve_profile",
+             description="FA, MD, AD and RD along each nerve."),
     FileSpec(key="dce", modality="dce", datatype="perf", suffix="dce", extension=".nii.gz",
              entities={"desc": "preproc"},
              description="Dynamic series, its frames brought into one place."),
@@ -461,6 +474,10 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
         "displacement_mean": ("mm", "Mean displacement of the limb's voxels from the reference."),
         "displacement_max": ("mm", "Largest displacement of a volume from the reference."),
         "framewise_displacement_mean": ("mm", "Mean displacement from one volume to the next."),
+        "tract_n_regions": ("1", "Nerve regions that were to be followed."),
+        "tract_n_followed": ("1", "Nerve regions that were followed by streamlines."),
+        "tract_n_streamlines": ("1", "Streamlines of all nerves."),
+        "tract_length_median": ("mm", "Median length of the streamlines."),
         "n_outlier_slices": ("1", "Slices that were replaced by the prediction of the others."),
         "distortion_mean": ("mm", "Mean displacement by the field inside the limb."),
         "distortion_max": ("mm", "99th percentile of the displacement by the field."),

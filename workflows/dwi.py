@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from nipype.interfaces.base import Undefined
 from nipype.pipeline import engine as pe
 
 from mrn_prep.inputs import DWIInputs
@@ -9,8 +13,9 @@ from mrn_prep.interfaces.distortion import EstimateField, RepairSlices
 from mrn_prep.interfaces.dwi import Denoise, LimbMask, MergeFacts, Unring
 from mrn_prep.interfaces.dwi_fits import FitADC, FitDTI, FitIVIM
 from mrn_prep.interfaces.motion import CorrectMotion
+from mrn_prep.interfaces.tracts import TrackNerves
 from mrn_prep.options import Options
-from mrn_prep.outputs import OUTPUTS
+from mrn_prep.outputs import OUTPUTS, TRACTS
 from mrn_prep.workflows._graph import boundary, same, series_name
 
 _FITS = {
@@ -39,100 +44,143 @@ def init_dwi_wf(
     The maps and files of modality ``dwi`` in the outputs table that the series
     allows, the standard errors, status maps and facts.
     """
-    fits: dict[str, dict[str, object]] = {"adc": {}}
-    if dwi.has_tensor:
-        fits["tensor"] = {"low_b": options.dwi.low_b_in_tensor}
-    if dwi.has_ivim(options):
-        fits["ivim"] = {"method": options.dwi.ivim}
-    fields = [field for name in fits for field in _fields(name)]
-    wf, _, outputs = boundary(
-        series_name("dwi", dwi.entities),
-        outputs=[*fields, "blip_field", "sigma", "dwi", "bval", "bvec", "confounds", "facts"],
-    )
-    gradients = {"bval_file": dwi.bval_file, "bvec_file": dwi.bvec_file}
-    resources = {"n_procs": n_threads, "mem_gb": mem_gb}
-    mask = pe.Node(LimbMask(in_file=dwi.file, **gradients), name="mask", mem_gb=0.3)
-    facts = pe.Node(MergeFacts(), name="facts", run_without_submitting=True)
-    outputs.inputs.bval = dwi.bval_file
-    wf.connect([(facts, outputs, same("facts"))])
-    series: tuple[pe.Node | None, str] = (None, "")
-    denoise, motion = None, None
-
+    steps = _Steps(dwi, options, {"n_procs": n_threads, "mem_gb": mem_gb})
     if options.dwi.denoise == "mppca":
-        denoise = pe.Node(Denoise(in_file=dwi.file), name="denoise", **resources)
-        wf.connect([
-            (mask, denoise, same("mask")),
-            (denoise, outputs, same("sigma")),
-            (denoise, facts, [("facts", "denoising")]),
-        ])  # fmt: skip
-        series = (denoise, "out_file")
-
+        steps.denoise()
     if options.dwi.gibbs and dwi.partial_fourier >= 1:
-        unring = pe.Node(Unring(n_threads=n_threads), name="unring", **resources)
-        _feed(wf, series, unring, dwi.file)
-        wf.connect([(unring, facts, [("facts", "unringing")])])
-        series = (unring, "out_file")
-
-    field = None
-    if dwi.undistorted(options):
-        field = pe.Node(EstimateField(**_blips(dwi), **gradients), name="field", **resources)
-        _feed(wf, series, field, dwi.file)
-        wf.connect([
-            (mask, field, same("mask")),
-            (field, outputs, [("field", "blip_field")]),
-            (field, facts, [("facts", "distortion")]),
-        ])  # fmt: skip
-
+        steps.unring()
     if options.dwi.motion != "none":
-        motion = pe.Node(
-            CorrectMotion(
-                pe_axis=dwi.pe_axis if options.dwi.motion == "eddy" else None, **gradients
-            ),
-            name="motion",
-            **resources,
+        steps.one_frame()
+        if options.dwi.outliers and dwi.has_tensor:
+            steps.repair()
+    if dwi.has_tensor:
+        tensor = steps.fit("tensor", low_b=options.dwi.low_b_in_tensor)
+        if dwi.has_tracts(options):
+            steps.follow(tensor)
+    steps.fit("adc")
+    if dwi.has_ivim(options):
+        steps.fit("ivim", method=options.dwi.ivim)
+    return steps.end()
+
+
+class _Steps:
+    """The workflow of a series as far as it is built: its nodes, and the series as it is so far."""
+
+    def __init__(self, dwi: DWIInputs, options: Options, resources: Mapping[str, float]) -> None:
+        self.dwi, self.options, self.resources = dwi, options, resources
+        self.gradients = {"bval_file": dwi.bval_file, "bvec_file": dwi.bvec_file}
+        fields = [field for name in _FITS for field in _fields(name)]
+        files = ("blip_field", "sigma", "dwi", "bval", "bvec", "confounds", "facts")
+        self.wf, _, self.outputs = boundary(
+            series_name("dwi", dwi.entities), outputs=[*fields, *TRACTS, *files]
         )
-        _feed(wf, series, motion, dwi.file)
-        wf.connect([
-            (mask, motion, same("mask")),
-            (motion, outputs, [("bvec_file", "bvec"), ("confounds", "confounds")]),
-            (motion, facts, [("facts", "motion")]),
-        ])  # fmt: skip
-        series = (motion, "out_file")
-        if field is not None:
-            motion.inputs.pe_sign, motion.inputs.readout_s = dwi.pe_sign, dwi.readout_s
-            wf.connect([(field, motion, same("field"))])
-            # the limb lies elsewhere now
-            mask = pe.Node(LimbMask(**gradients), name="limb", mem_gb=0.3)
-            wf.connect([(motion, mask, [("out_file", "in_file")])])
-    else:
-        outputs.inputs.bvec = dwi.bvec_file
+        self.mask = pe.Node(LimbMask(in_file=dwi.file, **self.gradients), name="mask", mem_gb=0.3)
+        self.facts = pe.Node(MergeFacts(), name="facts", run_without_submitting=True)
+        self.outputs.inputs.bval, self.outputs.inputs.bvec = dwi.bval_file, dwi.bvec_file
+        self.wf.connect([(self.facts, self.outputs, same("facts"))])
+        self.series: pe.Node | None = None
+        self.noise: pe.Node | None = None
+        self.motion: pe.Node | None = None
 
-    if options.dwi.outliers and motion is not None and dwi.has_tensor:
-        repair = pe.Node(RepairSlices(bval_file=dwi.bval_file), name="repair", **resources)
-        wf.connect([
-            (motion, repair, [("out_file", "in_file"), ("bvec_file", "bvec_file")]),
-            (mask, repair, same("mask")),
-            (repair, facts, [("facts", "outliers")]),
-        ])  # fmt: skip
-        series = (repair, "out_file")
+    def _node(self, interface: Any, name: str, *, fact: str = "", mask: bool = True) -> pe.Node:
+        """Add a step that takes the series (and the limb) and tells facts under its name."""
+        node = pe.Node(interface, name=name, **self.resources)
+        self._feed(node)
+        self.wf.connect([(node, self.facts, [("facts", fact or name)])])
+        if mask:
+            self.wf.connect([(self.mask, node, same("mask"))])
+        return node
 
-    for name, protocol in fits.items():
-        given = {"raw_file": dwi.file, "bval_file": dwi.bval_file, "n_threads": n_threads}
-        fit = pe.Node(_FITS[name][0](**given, **protocol), name=name, **resources)
-        _feed(wf, series, fit, dwi.file)
-        wf.connect([
-            (mask, fit, same("mask")),
-            (fit, outputs, same(*_fields(name))),
-            (fit, facts, [("facts", name)]),
-        ])  # fmt: skip
-        if denoise is not None:
-            wf.connect([(denoise, fit, same("sigma", "n_components", "noise_fraction"))])
-        if motion is None:
-            fit.inputs.bvec_file = dwi.bvec_file
+    def _feed(self, node: pe.Node, field: str = "in_file") -> None:
+        """Connect the series as it is so far, the raw file where nothing was done yet."""
+        if self.series is None:
+            setattr(node.inputs, field, self.dwi.file)
         else:
-            wf.connect([(motion, fit, same("bvec_file"))])
-    _feed(wf, series, outputs, dwi.file, field="dwi")
-    return wf
+            self.wf.connect(self.series, "out_file", node, field)
+
+    def _turned(self, node: pe.Node) -> None:
+        """Connect the directions, turned with the volumes where these were moved."""
+        if self.motion is None:
+            node.inputs.bvec_file = self.dwi.bvec_file
+        else:
+            self.wf.connect([(self.motion, node, same("bvec_file"))])
+
+    def denoise(self) -> None:
+        """Remove noise by Marchenko-Pastur PCA."""
+        self.noise = self._node(Denoise(), "denoise", fact="denoising")
+        self.wf.connect([(self.noise, self.outputs, same("sigma"))])
+        self.series = self.noise
+
+    def unring(self) -> None:
+        """Remove Gibbs ringing."""
+        threads = int(self.resources["n_procs"])
+        self.series = self._node(Unring(n_threads=threads), "unring", fact="unringing", mask=False)
+
+    def one_frame(self) -> None:
+        """Undo motion, eddy currents and distortion in one interpolation."""
+        field = None
+        if self.dwi.undistorted(self.options):
+            field = self._node(
+                EstimateField(**_blips(self.dwi), **self.gradients), "field", fact="distortion"
+            )
+            self.wf.connect([(field, self.outputs, [("field", "blip_field")])])
+        axis = self.dwi.pe_axis if self.options.dwi.motion == "eddy" else None
+        self.motion = self._node(CorrectMotion(pe_axis=axis, **self.gradients), "motion")
+        self.series = self.motion
+        self.outputs.inputs.bvec = Undefined
+        self.wf.connect([
+            (self.motion, self.outputs, [("bvec_file", "bvec"), ("confounds", "confounds")]),
+        ])  # fmt: skip
+        if field is None:
+            return
+        self.motion.inputs.field_axis = self.dwi.pe_axis
+        self.motion.inputs.pe_sign = self.dwi.pe_sign
+        self.motion.inputs.readout_s = self.dwi.readout_s
+        # the limb lies elsewhere now
+        self.mask = pe.Node(LimbMask(**self.gradients), name="limb", mem_gb=0.3)
+        self.wf.connect([
+            (field, self.motion, same("field")),
+            (self.motion, self.mask, [("out_file", "in_file")]),
+        ])  # fmt: skip
+
+    def repair(self) -> None:
+        """Replace slices that motion has darkened."""
+        node = self._node(RepairSlices(bval_file=self.dwi.bval_file), "repair", fact="outliers")
+        self._turned(node)
+        self.series = node
+
+    def fit(self, name: str, **protocol: object) -> pe.Node:
+        """Fit a model to the series as it is now."""
+        given = {"raw_file": self.dwi.file, "bval_file": self.dwi.bval_file}
+        threads = int(self.resources["n_procs"])
+        node = self._node(_FITS[name][0](n_threads=threads, **given, **protocol), name)
+        self._turned(node)
+        self.wf.connect([(node, self.outputs, same(*_fields(name)))])
+        if self.noise is not None:
+            noise = same("sigma", "n_components", "noise_fraction")
+            self.wf.connect([(self.noise, node, noise)])
+        return node
+
+    def follow(self, tensor: pe.Node) -> None:
+        """Follow the nerves through the tensor, and measure along them."""
+        interface = TrackNerves(
+            regions=[file.record() for file in self.dwi.nerves],
+            min_fraction=self.options.roi.min_fraction,
+            fa_min=self.options.dwi.tract_fa, angle_deg=self.options.dwi.tract_angle_deg,
+        )  # fmt: skip
+        node = pe.Node(interface, name="tracts", **self.resources)
+        scalars = ("fa", "md", "ad", "rd")
+        self.wf.connect([
+            (self.mask, node, same("mask")),
+            (tensor, node, same(*scalars, *(f"{key}_se" for key in scalars), "v1")),
+            (node, self.outputs, same(*TRACTS)),
+            (node, self.facts, [("facts", "tracts")]),
+        ])  # fmt: skip
+
+    def end(self) -> pe.Workflow:
+        """Hand out the series as it was fitted."""
+        self._feed(self.outputs, "dwi")
+        return self.wf
 
 
 def _blips(dwi: DWIInputs) -> dict[str, object]:
@@ -149,18 +197,3 @@ def _fields(name: str) -> list[str]:
     """Return what a fit gives to the output folder."""
     _, maps, rest = _FITS[name]
     return [*maps, *(f"{key}_se" for key in maps if OUTPUTS[key].companions), *rest]
-
-
-def _feed(
-    wf: pe.Workflow,
-    series: tuple[pe.Node | None, str],
-    node: pe.Node,
-    raw: str,
-    field: str = "in_file",
-) -> None:
-    """Connect the series as it is so far, the raw file where nothing was done yet."""
-    source, name = series
-    if source is None:
-        setattr(node.inputs, field, raw)
-    else:
-        wf.connect(source, name, node, field)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.blips import AXES, Blip, find_blip
 from mrn_prep.inputs.checks import Checker
+from mrn_prep.inputs.rois import RegionFile
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.dataset import BidsFile, Dataset
 from mrn_prep.io.gradients import read_rows
 from mrn_prep.io.names import series_entities
 from mrn_prep.options import Options
-from mrn_prep.outputs import IVIM, TENSOR, Product, files_of, of_modality
+from mrn_prep.outputs import IVIM, TENSOR, TRACTS, Product, files_of, of_modality
 
 B0_MAX = 5.0
 """Volumes up to this b-value (s/mm²) count as not diffusion weighted."""
@@ -44,6 +45,8 @@ class DWIInputs(SeriesInputs):
     pe_sign, readout_s
         Whether phase encoding runs along its axis (1) or against it (-1), and the total
         readout time (s); used with `blip`.
+    nerves
+        Regions of tissue nerve, to be followed.
     partial_fourier
         Share of k-space that was acquired; 1 where the sidecar does not tell.
     """
@@ -60,12 +63,17 @@ class DWIInputs(SeriesInputs):
     n_directions: int = _MIN_DIRECTIONS
     partial_fourier: float = 1.0
     blip: Blip | None = None
+    nerves: tuple[RegionFile, ...] = ()
     pe_sign: int = 1
     readout_s: float = 0.0
 
     def undistorted(self, options: Options) -> bool:
         """Whether distortion by the field is corrected."""
         return self.blip is not None and options.dwi.distortion and options.dwi.motion != "none"
+
+    def has_tracts(self, options: Options) -> bool:
+        """Whether nerves are followed through the tensor."""
+        return bool(self.nerves) and self.has_tensor and options.dwi.tracts
 
     @property
     def has_tensor(self) -> bool:
@@ -98,6 +106,7 @@ class DWIInputs(SeriesInputs):
             *options.dwi.not_made,
             *(() if self.has_tensor else TENSOR),
             *(() if self.has_ivim(options) else IVIM),
+            *(() if self.has_tracts(options) else TRACTS),
             *(() if self.undistorted(options) else ("blip_field",)),
         )
         keys = [row.key for row in of_modality("dwi", skip)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from mrn_prep.inputs.b1_images import find_angles, find_b1_maps
 from mrn_prep.inputs.b1_pairs import find_afi, find_dam
 from mrn_prep.inputs.checks import suffix_rules
 from mrn_prep.inputs.dce import find_dce
-from mrn_prep.inputs.dwi import find_dwi
+from mrn_prep.inputs.dwi import DWIInputs, find_dwi
 from mrn_prep.inputs.ir import find_ir
 from mrn_prep.inputs.megre import find_megre
 from mrn_prep.inputs.mese import find_mese
@@ -133,6 +133,8 @@ def _session(
     series, problems = _series(dataset, files, derivatives, (subject, session), modalities)
     regions, wrong = find_regions(derivatives, subject, session)
     problems += wrong + _left(files, label)
+    nerves = _nerves(regions)
+    series = [replace(s, nerves=nerves) if isinstance(s, DWIInputs) else s for s in series]
     if regions and "t2" in modalities:
         images, wrong = find_anatomy(dataset, files, f"T2 signal ratio of {label} is left out")
         series += images
@@ -156,6 +158,15 @@ def _session(
         remarks=tuple(str(problem) for problem in problems),
     )
     return inputs, problems
+
+
+def _nerves(regions: Sequence[RegionFile]) -> tuple[RegionFile, ...]:
+    """Return the region files with their nerves alone."""
+    kept = [
+        replace(file, regions=tuple(r for r in file.regions if r.tissue == "nerve"))
+        for file in regions
+    ]
+    return tuple(file for file in kept if file.regions)
 
 
 def _series(

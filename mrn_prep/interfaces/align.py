@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nibabel as nb
 import numpy as np
-from nipype.interfaces.base import BaseInterfaceInputSpec, File, traits
+from nipype.interfaces.base import File, isdefined, traits
 
-from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, load_series
-from mrn_prep.io.images import save_like, voxel_mm
+from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, SeriesInputSpec, load_series
+from mrn_prep.io.images import array, load, same_grid, save_like, voxel_mm
+from mrn_prep.io.tables import frame, write_table
 from mrn_prep.models.align import AlignResult, align_series
+from mrn_prep.models.status import Reason
 
 
-class _AlignInputSpec(BaseInterfaceInputSpec):
-    in_files = traits.List(File(exists=True), minlen=2, mandatory=True, desc="images of a series")
+class _AlignInputSpec(SeriesInputSpec):
+    reference = traits.Int(desc="number of the image that stays, from 0; the brightest without it")
+    mask = File(exists=True, desc="the limb in that image; found in it without")
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads")
 
 
 class _AlignOutputSpec(FactsOutputSpec):
     out_files = traits.List(File(exists=True), desc="images in the place of the reference")
+    confounds = File(exists=True, desc="motion of each image")
 
 
 class AlignSeries(MapInterface):
@@ -31,26 +35,55 @@ class AlignSeries(MapInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
-        result = align_series(signal, voxel_mm(like), n_threads=self.inputs.n_threads)
+        mask = None
+        if self.inputs.mask:
+            image = load(self.inputs.mask)
+            same_grid(like, image)
+            mask = array(image) > 0
+        reference = self.inputs.reference if isdefined(self.inputs.reference) else None
+        size = voxel_mm(like)
+        result = align_series(
+            signal, size, reference=reference, mask=mask, n_threads=self.inputs.n_threads
+        )
+        folder = Path(runtime.cwd)
         self._results["out_files"] = [
-            _saved(result.series[..., i], like, Path(runtime.cwd) / f"image-{i + 1}.nii")
+            str(save_like(result.series[..., i], like, folder / f"image-{i + 1}.nii"))
             for i in range(signal.shape[-1])
         ]
-        moved = result.displacement_mm[np.arange(signal.shape[-1]) != result.reference]
-        self.tell(
-            quality={
-                "displacement_mean": float(moved.mean()),
-                "displacement_max": float(moved.max()),
-                "n_not_registered": float((~result.registered).sum()),
-            }
-            | _parameters(result),
-            method="images registered within the series (rigid, local correlation)",
-        )
+        table = frame(_rows(result), "confounds")
+        self._results["confounds"] = str(write_table(table, folder / "confounds.tsv", "confounds"))
+        self._tell(result, size)
         return runtime
 
+    def _tell(self, result: AlignResult, size: tuple[float, float, float]) -> None:
+        others = np.arange(len(result.registered)) != result.reference
+        mean = float(result.displacement_mm[others].mean()) if others.any() else 0.0
+        lost = int((~result.registered).sum())
+        moved = bool(result.displacement_mm.any())
+        self.tell(
+            quality={
+                "displacement_mean": mean,
+                "displacement_max": float(result.displacement_mm.max()),
+                "n_not_registered": float(lost),
+            }
+            | _parameters(result),
+            flags=["motion"] * (mean > 0.5 * min(size)) + ["motion-not-corrected"] * (lost > 0),
+            method="images registered within the series (rigid, local correlation)"
+            + ", none had to be moved" * (not moved),
+            references=["doi:10.1016/j.media.2007.06.004"],
+        )
 
-def _saved(image: Any, like: nb.Nifti1Image, path: Path) -> str:
-    return str(save_like(image, like, path))
+
+def _rows(result: AlignResult) -> Iterator[dict[str, object]]:
+    degrees = np.rad2deg(result.rotation_rad)
+    for i, registered in enumerate(result.registered):
+        yield {
+            "volume": i,
+            **{f"trans_{axis}_mm": result.translation_mm[i, k] for k, axis in enumerate("xyz")},
+            **{f"rot_{axis}_deg": degrees[i, k] for k, axis in enumerate("xyz")},
+            "displacement_mm": result.displacement_mm[i],
+            "status": int(Reason.FITTED if registered else Reason.NOT_CONVERGED),
+        }
 
 
 def _parameters(result: AlignResult) -> dict[str, float]:

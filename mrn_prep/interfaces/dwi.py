@@ -119,6 +119,7 @@ class _MergeFactsInputSpec(BaseInterfaceInputSpec):
     outliers = traits.Dict(desc="facts of replaced slices")
     tensor = traits.Dict(desc="facts of the tensor")
     adc = traits.Dict(desc="facts of the ADC")
+    tracts = traits.Dict(desc="facts of the nerves that were followed")
     ivim = traits.Dict(desc="facts of IVIM")
 
 
@@ -130,7 +131,8 @@ class MergeFacts(MapInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         steps = (
-            "denoising", "unringing", "distortion", "motion", "outliers", "tensor", "adc", "ivim"
+            "denoising", "unringing", "distortion", "motion", "outliers", "tensor", "adc", "ivim",
+            "tracts",
         )  # fmt: skip
         given = [getattr(self.inputs, step) for step in steps]
         flags = {f for facts in given if facts for f in facts["ValidityFlags"]}

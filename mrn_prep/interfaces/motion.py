@@ -27,6 +27,7 @@ class _CorrectMotionInputSpec(SeriesInputSpec):
         desc="voxel axis of phase encoding; None: rigid motion only",
     )  # fmt: skip
     field = File(exists=True, desc="off-resonance of the first b0 (Hz), to be undone too")
+    field_axis = traits.Enum(0, 1, 2, usedefault=True, desc="voxel axis along which it displaces")
     pe_sign = traits.Enum(1, -1, usedefault=True, desc="phase encoding along or against its axis")
     readout_s = traits.Float(0.0, usedefault=True, desc="total readout time (s)")
 
@@ -52,7 +53,9 @@ class CorrectMotion(MapInterface):
         distortion = None
         if self.inputs.field:
             field_hz = array(load(self.inputs.field))
-            distortion = Distortion(field_hz, self.inputs.pe_sign, self.inputs.readout_s)
+            distortion = Distortion(
+                field_hz, self.inputs.field_axis, self.inputs.pe_sign, self.inputs.readout_s
+            )
         result = correct_motion_eddy(
             array(image), b_s_mm2, bvecs, size, inside, self.inputs.pe_axis,
             distortion=distortion,

@@ -112,6 +112,8 @@ class SaveFiles(_Save):
             if spec.extension == ".nii.gz":
                 own = {"Description": spec.description, "SkullStripped": False, **sidecar}
                 write_json(sidecar_path(path), own)
+            elif spec.extension == ".trk":
+                write_json(sidecar_path(path), {"Description": spec.description, **sidecar})
             elif spec.table:
                 write_json(sidecar_path(path), dictionary(spec.table))
         self._results["out_files"] = written

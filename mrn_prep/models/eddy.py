@@ -77,6 +77,7 @@ class Distortion(NamedTuple):
 
     field_hz: Float
     """Shape (x, y, z)."""
+    pe_axis: int
     pe_sign: int
     readout_s: float
 
@@ -180,8 +181,7 @@ def _result(
     to_mm = motion.voxel_to_centred_mm(mask.shape, voxel_mm)
     voxels, density = grid_points(mask.shape), np.ones((), np.float32)
     if distortion is not None:
-        field_hz, pe_sign, readout_s = distortion
-        voxels, density = shown_at(field_hz, pe_axis or 0, pe_sign, readout_s)
+        voxels, density = shown_at(*distortion)
     for i in used:
         matrix = np.linalg.inv(to_mm) @ rigid[i] @ to_mm
         curve = motion.eddy_in_voxels(eddy[i], voxel_mm, pe_axis)

@@ -45,22 +45,22 @@ def figures_of(series: Series) -> list[Drawn]:
     list of (title, picture, fault)
         A table that is missing or broken is a fault in place of its pictures.
     """
-    drawn = _read(_table(series, "aif"), "Input function", lambda t: [_input(t, series)])
+    drawn = _read(table_of(series, "aif"), "Input function", lambda t: [_input(t, series)])
     fits: dict[_Key, _Fit] = {}
 
     def keep(table: pd.DataFrame) -> list[Drawn]:
         fits.update(_fits(table))
         return []
 
-    drawn += _read(_table(series, "curve_fits"), "Parameters of the curves", keep)
-    drawn += _read(_table(series, "curves"), "Mean curves", lambda table: _curves(table, fits))
-    confounds = _table(series, "dce_confounds")
+    drawn += _read(table_of(series, "curve_fits"), "Parameters of the curves", keep)
+    drawn += _read(table_of(series, "curves"), "Mean curves", lambda table: _curves(table, fits))
+    confounds = table_of(series, "dce_confounds")
     if confounds.exists() or "motion-not-corrected" not in series.flags:
         drawn += _read(confounds, "Motion", _motion)
     return drawn
 
 
-def _table(series: Series, key: str) -> Path:
+def table_of(series: Series, key: str) -> Path:
     """Return where a table of the series lies."""
     first = series.maps[0]
     own = {k: v for k, v in first.entities.items() if k not in ("model", "param", "desc")}

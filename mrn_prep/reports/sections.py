@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.status import Reason
 from mrn_prep.outputs import quality_of
-from mrn_prep.reports import charts, diffusion, figures, html, perfusion, views
+from mrn_prep.reports import charts, diffusion, figures, html, perfusion, tracts, views
 from mrn_prep.reports.closeups import CloseUp, closeups_of, strip
 from mrn_prep.reports.figures import Grid
 from mrn_prep.reports.regions import Placed, tissue_masks
@@ -163,6 +163,9 @@ def _section(
         )
         faults.append(f"{lost.name}: {fault}")
     extra = diffusion.figures_of(series) if series.modality == "dwi" else []
+    if series.modality == "dwi":
+        profile = perfusion.table_of(series, "nerve_profile")
+        extra += tracts.figures_of(series, shown.grid if shown else None, profile)
     if series.modality == "dce":
         extra = perfusion.figures_of(series)
     faults += [f"{figure_title}: {fault}" for figure_title, _, fault in extra if fault]
