@@ -273,6 +273,11 @@ def _dce_rows() -> Iterator[MapSpec]:
         yield MapSpec(key=f"semi_{param}", title=title, companions=False,
                       entities={"model": "semi", "param": param}, description=f"{text}.",
                       **common, **rest)  # fmt: skip
+    yield MapSpec(key="vessel", title="Voxels of the input function", units="1", table_units="1",
+                  entities={"model": "aif", "param": "voxels"}, companions=False,
+                  summarise=False, labels=True,
+                  description="Voxels that the input function is the mean of; all 0 where it is "
+                  "not of the series.", **common)  # fmt: skip
     yield MapSpec(key="select_model", title="Chosen model", units="1", table_units="1",
                   entities={"model": "select", "param": "model"}, companions=False,
                   summarise=False, labels=True,

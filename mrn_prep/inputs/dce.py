@@ -107,7 +107,7 @@ class DCEInputs(CorrectedInputs):
         """Return what it becomes."""
         maps = dce_products(options.dce.model, delay=options.dce.delay)
         files = files_of("dce", skip=options.dce.not_made)
-        return (*maps, *(Product(spec.key) for spec in files))
+        return (*maps, Product("vessel"), *(Product(spec.key) for spec in files))
 
     def voxel_faults(self, voxels: Sequence[NDArray[Any]]) -> list[tuple[int, str, str]]:
         """Return whether the series is saturated, and whether the T1 map is one."""

@@ -120,7 +120,7 @@ def find_dwi(
     dataset: Dataset, files: Sequence[BidsFile], costs: str
 ) -> tuple[list[DWIInputs], list[Problem]]:
     """Find the diffusion series of one session; what is wrong comes as problems."""
-    found, problems = [], []
+    found, problems, unweighted = [], [], []
     for file in files:
         is_series = file.suffix == "dwi" and file.entities.get("datatype") == "dwi"
         if not (is_series and file.is_image and file.entities.get("part", "mag") == "mag"):
@@ -130,6 +130,14 @@ def find_dwi(
         problems += checker.problems
         if inputs is not None:
             found.append(inputs)
+        elif checker.ok:
+            unweighted.append(file)
+    used = {series.blip.file for series in found if series.blip}
+    for file in unweighted:
+        if str(file.full) not in used:
+            what = f"no volume has b above {B0_MAX:g}, and no series has the opposite blips"
+            problems.append(Problem(where=file.path, what=what, costs="It is left",
+                                    code=ExitCode.DONE))  # fmt: skip
     return found, problems
 
 
@@ -143,7 +151,7 @@ def _one(checker: Checker, file: BidsFile, files: Sequence[BidsFile]) -> DWIInpu
     partial_fourier = checker.number(metadata, "PartialFourier")
     bval_file, bvals = _table(checker, file, ".bval")
     if grid is not None and bvals is not None and _unweighted(bvals, grid.n_volumes):
-        return None  # images with reversed phase encoding are found with their series
+        return None  # of use to a series with the opposite blips, which finds it
     bvec_file, bvecs = _table(checker, file, ".bvec")
     if grid is None or bvals is None or bvecs is None:
         return None

@@ -251,7 +251,8 @@ def test_b0_images_alone_are_left_and_are_no_fault(bids, call, tmp_path):
     pa.with_name("sub-A01_dir-PA_dwi.bval").write_text("0 0\n")
     ended = call(bids, tmp_path / "out", "--dry-run")
     assert ended.agrees(0)
-    assert "sub-A01_dir-PA_dwi.nii.gz: no volume has b above 5. It is left" in ended.out
+    told = "no volume has b above 5, and no series has the opposite blips. It is left."
+    assert f"sub-A01_dir-PA_dwi.nii.gz: {told}" in ended.said
 
 
 @pytest.fixture
