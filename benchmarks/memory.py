@@ -1,9 +1,10 @@
 """Peak memory of the nodes that hold a whole series, beside what the graph reserves for them.
 
-Run: ``python benchmarks/memory.py [--small] [--arrays] [NODE ...]``. Each node runs in a process
-of its own on a large synthetic series. Its peak is compared with 0.5 GB + 3 times the series as
-float32. With ``--arrays`` it runs once more and tells where the memory was allocated that was in
-use at the peak (arrays that compiled code allocates are not seen).
+Run: ``python benchmarks/memory.py [--slices N] [--arrays] [NODE ...]``. Each node runs in a
+process of its own on a large synthetic series. Its peak is compared with 0.5 GB + 3 times the
+series as float32; the last column is what it needs beyond its imports, in series. With
+``--arrays`` it runs once more and tells where the memory was allocated that was in use at the
+peak (arrays that compiled code allocates are not seen).
 """
 
 import argparse
@@ -23,7 +24,6 @@ import numpy as np
 SPACING_S, TR_S, FLIPS_DEG = 0.0095, 0.015, [3.0, 10.0, 20.0, 30.0]
 ECHOES_S = [SPACING_S * (i + 1) for i in range(17)]
 NODES = {
-    "imports": ("t1", "FitVFA", 0, {}),
     "vfa": ("t1", "FitVFA", 4, {"flip_deg": FLIPS_DEG, "tr_s": TR_S}),
     "ir": ("t1", "FitIR", 6, {"ti_s": [0.05, 0.1, 0.3, 0.8, 2.0, 4.0]}),
     "decay": ("t2", "FitDecay", 17, {"te_s": ECHOES_S, "method": "mono"}),
@@ -33,7 +33,7 @@ NODES = {
     "align-mese": ("align", "AlignSeries", 17, {}),
 }
 ALLOWED_GB, TIMES = 0.5, 3.0
-LARGE, SMALL = (192, 192, 40), (96, 96, 20)
+IN_PLANE = (192, 192)
 
 
 def series(folder: Path, shape: tuple[int, int, int], n: int, decaying: bool) -> list[str]:
@@ -83,9 +83,7 @@ def run_node(name: str, files: list[str], arrays: bool) -> None:
     """Run one node in this process and print its peak, and the largest arrays, as JSON."""
     module, kind, _, inputs = NODES[name]
     interface = getattr(__import__(f"mrn_prep.interfaces.{module}", fromlist=[kind]), kind)
-    if not files:
-        print(json.dumps({"peak_gb": peak_gb(), "seconds": 0.0}))
-        return
+    imports_gb = peak_gb()
     found: list[tuple[float, str]] = []
     if arrays:
         tracemalloc.start(6)
@@ -94,11 +92,11 @@ def run_node(name: str, files: list[str], arrays: bool) -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         interface(in_files=files, **inputs).run(cwd=folder)
-    told = {"peak_gb": peak_gb(), "seconds": time.perf_counter() - start}
+    told = {"imports_gb": imports_gb, "peak_gb": peak_gb(), "seconds": time.perf_counter() - start}
     if arrays:
         watch.done = True
         watch.join()
-        for held in watch.snapshot.statistics("traceback")[:12]:
+        for held in watch.snapshot.statistics("traceback")[:8]:
             ours = [f for f in held.traceback if "mrn_prep" in f.filename] or held.traceback[-1:]
             where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(ours))
             found.append((held.size / 2**30, where))
@@ -122,7 +120,7 @@ def main() -> None:
     """Measure all nodes, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nodes", nargs="*", metavar="NODE", help=", ".join(NODES))
-    parser.add_argument("--small", action="store_true", help="a series of 1/8 of the voxels")
+    parser.add_argument("--slices", type=int, default=40, help="of 192 x 192 voxels")
     parser.add_argument("--arrays", action="store_true", help="tell where memory is allocated")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--files", nargs="*", default=[], help=argparse.SUPPRESS)
@@ -132,19 +130,22 @@ def main() -> None:
         return
     if unknown := set(given.nodes) - set(NODES):
         parser.error(f"unknown nodes {sorted(unknown)}; there are {', '.join(NODES)}")
-    shape = SMALL if given.small else LARGE
-    print(f"{'node':12} {'series':>8} {'peak':>8} {'reserved':>8} {'ratio':>6} {'time':>6}")
+    shape = (*IN_PLANE, given.slices)
+    columns = ("series", "imports", "peak", "reserved", "ratio", "time", "series held")
+    print(" ".join(f"{column:>8}" for column in ("node        ", *columns)))
     for name in given.nodes or NODES:
         n = NODES[name][2]
         with tempfile.TemporaryDirectory() as folder:
             files = series(Path(folder), shape, n, decaying=n == len(ECHOES_S))
             told = measure(name, files, arrays=False)
-            found = measure(name, files, arrays=True)["arrays"] if given.arrays and n else []
+            found = measure(name, files, arrays=True)["arrays"] if given.arrays else []
         series_gb = np.prod(shape) * n * 4 / 2**30
         reserved = ALLOWED_GB + TIMES * series_gb
+        held = (told["peak_gb"] - told["imports_gb"]) / series_gb
         print(
-            f"{name:12} {series_gb:5.2f} GB {told['peak_gb']:5.2f} GB {reserved:5.2f} GB "
-            f"{told['peak_gb'] / reserved:6.2f} {told['seconds']:4.0f} s",
+            f"{name:12} {series_gb:5.2f} GB {told['imports_gb']:5.2f} GB {told['peak_gb']:5.2f} GB "
+            f"{reserved:5.2f} GB {told['peak_gb'] / reserved:8.2f} "
+            f"{told['seconds']:6.0f} s {held:8.1f}",
             flush=True,
         )
         for size, where in found:

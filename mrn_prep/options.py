@@ -137,6 +137,10 @@ class DWIOptions:
     tract_angle_deg: float = choice(
         30.0, "largest turn of a streamline from step to step", low=1.0, high=90.0, unit="degrees"
     )
+    tensor: str = choice(
+        "wls", "fit of the tensor: weighted linear, nonlinear, or nonlinear without volumes that "
+        "do not belong (RESTORE)", choices=("wls", "nlls", "restore"),
+    )  # fmt: skip
     low_b_in_tensor: bool = choice(
         False, "keep volumes with 5 < b < 200 s/mm2 (perfusion) in the tensor fit"
     )

@@ -35,9 +35,9 @@ def init_dwi_wf(
     reversed phase encoding gives the field that distorts; volumes are registered to
     predictions of a tensor model and resampled once, the distortion being undone and
     the directions turned with them; slices that motion has darkened are replaced by
-    the prediction of the others. The tensor is fitted by weighted least squares, the ADC
-    to logarithms and IVIM where there are low b-values, with standard errors from
-    the noise.
+    the prediction of the others. The tensor is fitted by least squares, the ADC to
+    logarithms and IVIM where there are low b-values, with standard errors from the
+    noise; nerves are followed through the tensor.
 
     Outputs
     -------
@@ -54,7 +54,7 @@ def init_dwi_wf(
         if options.dwi.outliers and dwi.has_tensor:
             steps.repair()
     if dwi.has_tensor:
-        tensor = steps.fit("tensor", low_b=options.dwi.low_b_in_tensor)
+        tensor = steps.fit("tensor", low_b=options.dwi.low_b_in_tensor, method=options.dwi.tensor)
         if dwi.has_tracts(options):
             steps.follow(tensor)
     steps.fit("adc")

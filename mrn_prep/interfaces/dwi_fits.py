@@ -12,15 +12,21 @@ from mrn_prep.inputs.dwi import B0_MAX
 from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
 from mrn_prep.interfaces.dwi import SeriesInputSpec
 from mrn_prep.io.gradients import read_gradients, to_scanner_axes
-from mrn_prep.io.images import array, load, same_grid
+from mrn_prep.io.images import array, load, same_grid, voxel_mm
 from mrn_prep.models.adc import fit_adc, select_adc_volumes
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti_map import map_dti
+from mrn_prep.models.gradient_check import check_directions
 from mrn_prep.models.ivim import fit_ivim
 from mrn_prep.models.noise import sigma_from_background
 from mrn_prep.models.quality import series_quality
 
 MIN_DIRECTIONS = 15
+_HOW = {
+    "wls": "weighted linear least squares",
+    "nlls": "nonlinear least squares",
+    "restore": "nonlinear least squares without outliers (RESTORE)",
+}
 
 
 class _FitInputSpec(SeriesInputSpec):
@@ -79,15 +85,24 @@ class _FitDTIOutputSpec(FactsOutputSpec):
     status = File(exists=True, desc="reason codes")
 
 
+class _FitDTIInputSpec(_FitInputSpec):
+    method = traits.Enum("wls", "nlls", "restore", usedefault=True, desc="how it is fitted")
+
+
 class FitDTI(_Fit):
     """Fit the diffusion tensor with standard errors."""
 
+    input_spec = _FitDTIInputSpec
     output_spec = _FitDTIOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
         image, inside, b_s_mm2, bvecs, raw = self._loaded()
         noise, sigma = self._noise(raw, inside)
-        fit, used = map_dti(array(image), b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b)
+        fit, used = map_dti(
+            array(image), b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b,
+            method=self.inputs.method, n_threads=self.inputs.n_threads,
+        )  # fmt: skip
+        doubt = check_directions(fit.v1, fit.fa, voxel_mm(image), inside).clearly_better
         self.write(
             runtime, image,
             fa=fit.fa, md=fit.md_mm2_s, ad=fit.ad_mm2_s, rd=fit.rd_mm2_s, s0=fit.s0,
@@ -108,8 +123,9 @@ class FitDTI(_Fit):
             quality=quality,
             flags=["few-directions"] * (n_directions < MIN_DIRECTIONS)
             + ["low-b-in-tensor"] * bool(low.any())
+            + ["gradients-doubtful"] * doubt
             + ["no-se"] * (not np.isfinite(fit.fa_se).any()),
-            method="DTI, weighted linear least squares, true b-values",
+            method=f"DTI, {_HOW[self.inputs.method]}, true b-values",
             references=["doi:10.1006/jmrb.1994.1037", "doi:10.1016/j.neuroimage.2006.07.001"],
         )
         return runtime

@@ -24,6 +24,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "no-eddy": "Eddy-current distortion was not corrected (no phase-encoding direction).",
         "not-denoised": "The series was not denoised.",
         "low-b-in-tensor": "Volumes with 5 < b < 200 s/mm2 are in the tensor fit.",
+        "gradients-doubtful": "Fibres continue one another clearly better with the axes of the "
+        "gradient table exchanged or reflected: the table should be checked.",
         "few-directions": "Fewer than 15 gradient directions inflate FA.",
         "half-sphere": "Gradient directions cover one half-sphere: eddy-current terms are partly "
         "unidentifiable.",

@@ -59,17 +59,21 @@ def boxes_of(
     -------
     Boxes
     """
-    listed = np.argwhere(mask)
     stride = np.clip((spacing_mm / voxel_mm).astype(int), 1, mask.shape)
-    listed = listed[(listed % stride == 0).all(axis=1)]
     size = np.maximum(np.round(size_mm / voxel_mm).astype(int), stride)
     size = np.minimum(size, mask.shape)
     while np.prod(size / stride) < _SMALLEST:
         size[np.argsort(voxel_mm, kind="stable")[:2]] += 1
-    box = np.ravel_multi_index(tuple((listed // size).T), mask.shape)
-    if len(listed) > _ENOUGH:
-        kept = np.random.default_rng(0).random(mask.size) < _ENOUGH / len(listed)
-        listed, box = listed[kept[box]], box[kept[box]]
+    looked_at = np.zeros_like(mask)
+    thin = tuple(slice(None, None, step) for step in stride)
+    looked_at[thin] = mask[thin]
+    n_boxes = -(-np.array(mask.shape) // size)
+    chosen = np.random.default_rng(0).random(n_boxes) < _ENOUGH / max(1, looked_at.sum())
+    for axis in range(3):
+        chosen = chosen.repeat(size[axis], axis=axis)
+    looked_at &= chosen[tuple(slice(length) for length in mask.shape)]
+    listed = np.argwhere(looked_at)
+    box = np.ravel_multi_index(tuple((listed // size).T), tuple(n_boxes))
     order = np.argsort(box, kind="stable")
     listed = listed[order]
     starts = np.append(np.flatnonzero(np.diff(box[order], prepend=-1)), len(listed))
@@ -98,6 +102,23 @@ class Agreement:
     """Its second derivatives by rotation (rad) and translation (mm), negative, shape (6, 6)."""
     scores: Float
     """First derivatives, from each box that counts, shape (n_boxes, 6)."""
+
+    def step(self) -> Float:
+        """Return the Gauss-Newton step, shape (6,)."""
+        size = np.sqrt(np.diag(self.hessian))
+        size = np.where(size > 0, size, 1.0)
+        # a single slice says nothing of some motions: these stay where they are
+        scaled = self.hessian / size / size[:, None] + 1e-6 * np.eye(6)
+        step: Float = np.linalg.solve(scaled, self.scores.sum(axis=0) / size) / size
+        return step
+
+    def covariance(self) -> Float:
+        """Return the covariance at the optimum, from how much boxes disagree, shape (6, 6)."""
+        inverse = np.linalg.pinv(self.hessian, hermitian=True)
+        n = len(self.scores)
+        spread = self.scores.T @ self.scores
+        covariance: Float = inverse @ spread @ inverse * n / max(n - 6, 1)
+        return covariance
 
 
 def agreement(coefficients: Float, boxes: Boxes, rigid: Float, to_mm: Float) -> Agreement:

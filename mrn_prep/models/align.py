@@ -81,7 +81,7 @@ def align_series(
 ) -> AlignResult:
     r"""Bring images of different contrast into the frame of one of them, by rigid motion.
 
-    Maximises the information that two images have of each other in small boxes, as if
+    Maximises the information that two images have of each other in small boxes [1]_, as if
     intensities were jointly normal in each,
 
     .. math:: -\frac12\sum_b n_b \ln\left(1 - r_b^2\right)
@@ -156,19 +156,11 @@ def align_series(
     size = np.asarray(voxel_mm, dtype=np.float64)
     _check(values, size, reference, mask)
     fixed = _brightest(values) if reference is None else reference % values.shape[-1]
-    image = _finite(values[..., fixed])
-    inside = limb_mask(image) if mask is None else np.asarray(mask, dtype=np.bool_)
-    n = values.shape[-1]
-    rigid, registered = np.repeat(np.eye(4)[None], n, axis=0), np.arange(n) == fixed
-    if inside.any():
-        search = _Search(image, inside, size)
-
-        def register(i: int) -> None:
-            if i != fixed:
-                rigid[i], registered[i] = search.register(values[..., i])
-
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(register, range(n)))
+    if mask is None:
+        inside = limb_mask(_finite(values[..., fixed]))
+    else:
+        inside = np.asarray(mask, dtype=np.bool_)
+    rigid, registered = _places(values, fixed, inside, size, n_threads)
     to_mm = voxel_to_centred_mm(inside.shape, size)
     return AlignResult(
         series=_moved(values, rigid, to_mm),
@@ -178,6 +170,25 @@ def align_series(
         displacement_mm=mean_displacement_mm(rigid, np.eye(4), _some_points(inside, to_mm)),
         reference=fixed,
     )
+
+
+def _places(
+    values: Float, fixed: int, inside: Mask, size: Float, n_threads: int
+) -> tuple[Float, Mask]:
+    """Find the transforms from the reference to each image, and whether to trust them."""
+    n = values.shape[-1]
+    rigid, registered = np.repeat(np.eye(4)[None], n, axis=0), np.arange(n) == fixed
+    if not inside.any():
+        return rigid, registered
+    search = _Search(_finite(values[..., fixed]), inside, size)
+
+    def register(i: int) -> None:
+        if i != fixed:
+            rigid[i], registered[i] = search.register(values[..., i])
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(register, range(n)))
+    return rigid, registered
 
 
 def _check(values: Float, size: Float, reference: int | None, mask: ArrayLike | None) -> None:
@@ -300,7 +311,7 @@ class _Search:
             rigid = found.rigid
         if not (found.settled and len(found.agreement.scores) >= _FEWEST_BOXES):
             return rest, False
-        covariance = _SYSTEMATIC**2 * _covariance(found.agreement)
+        covariance = _SYSTEMATIC**2 * found.agreement.covariance()
         spread = np.einsum("pai,ij,paj->pa", self.derivatives, covariance, self.derivatives)
         uncertain = np.sqrt((spread / self.voxel_mm**2).sum(axis=1).mean())
         if not (uncertain < UNCERTAIN_VOXELS and self._is_sharp(smooth, level, found)):
@@ -320,7 +331,7 @@ class _Search:
         finest = float(self.voxel_mm.min())
         longest = max(level.sigma_mm, finest)
         for _ in range(_ITERATIONS):
-            step = _step(found)
+            step = found.step()
             length = np.linalg.norm(self.derivatives @ step, axis=-1).mean()
             step *= min(1.0, longest / max(length, 1e-9))
             tried = rigid.copy()
@@ -377,20 +388,3 @@ def _derivatives(points_mm: Float) -> Float:
         derivatives[:, :, axis] = np.cross(unit, points_mm)
         derivatives[:, :, 3 + axis] = unit
     return derivatives
-
-
-def _covariance(found: Agreement) -> Float:
-    """Covariance of rotation and translation, from how much the boxes disagree."""
-    inverse = np.linalg.pinv(found.hessian, hermitian=True)
-    n = len(found.scores)
-    covariance: Float = inverse @ (found.scores.T @ found.scores) @ inverse * n / (n - 6)
-    return covariance
-
-
-def _step(found: Agreement) -> Float:
-    size = np.sqrt(np.diag(found.hessian))
-    size = np.where(size > 0, size, 1.0)
-    # a single slice says nothing of some motions: these stay where they are
-    scaled = found.hessian / size / size[:, None] + 1e-6 * np.eye(6)
-    step: Float = np.linalg.solve(scaled, found.scores.sum(axis=0) / size) / size
-    return step

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti import DTIResult, fit_dti, select_tensor_volumes
+from mrn_prep.models.dti_robust import fit_dti_nlls, fit_dti_restore
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
+Method = Literal["wls", "nlls", "restore"]
 
 
 def map_dti(
@@ -20,6 +24,8 @@ def map_dti(
     noise: Denoised | Float | None,
     *,
     low_b: bool = False,
+    method: Method = "wls",
+    n_threads: int = 1,
 ) -> tuple[DTIResult, Bool]:
     """Fit the tensor to a processed series.
 
@@ -36,6 +42,10 @@ def map_dti(
         Rician bias; else the standard deviation of the noise per voxel, or None.
     low_b
         Whether volumes with 5 < b < 200 s/mm² stay in the fit.
+    method : {"wls", "nlls", "restore"}
+        Weighted linear least squares; nonlinear; or nonlinear without volumes that do not belong.
+    n_threads
+        Threads of the nonlinear fits.
 
     Returns
     -------
@@ -46,7 +56,12 @@ def map_dti(
     measured = np.nan_to_num(series, nan=0.0)
     used = measured[mask].any(axis=0) & select_tensor_volumes(b_s_mm2, bvecs, low_b)
     chosen, b, g = measured[..., used], b_s_mm2[used], bvecs[used]
-    if not isinstance(noise, Denoised):
-        return fit_dti(chosen, b, g, mask, noise), used
-    signal, left = noise.for_fit(chosen, mask)
-    return fit_dti(signal, b, g, mask, noise.sigma, noise=left), used
+    signal, left = chosen, None
+    if isinstance(noise, Denoised):
+        signal, left = noise.for_fit(chosen, mask)
+    sigma = noise.sigma if isinstance(noise, Denoised) else noise
+    if method == "wls":
+        return fit_dti(signal, b, g, mask, sigma, noise=left), used
+    fit = {"nlls": fit_dti_nlls, "restore": fit_dti_restore}[method]
+    found = fit(signal, b, g, mask, sigma, noise=left, rician=left is None, n_threads=n_threads)
+    return found, used

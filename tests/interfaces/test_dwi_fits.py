@@ -1,0 +1,50 @@
+"""Fits to a diffusion series, as the graph calls them."""
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from mrn_prep.interfaces.dwi import LimbMask
+from mrn_prep.interfaces.dwi_fits import FitADC, FitDTI
+
+STEM = "sub-A01/dwi/sub-A01_dwi"
+
+
+@pytest.fixture
+def given(phantom, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = {"bval_file": str(phantom / f"{STEM}.bval"), "bvec_file": str(phantom / f"{STEM}.bvec")}
+    series = str(phantom / f"{STEM}.nii.gz")
+    mask = LimbMask(in_file=series, **table).run().outputs.mask
+    return {"in_file": series, "raw_file": series, "mask": mask, **table}
+
+
+def test_true_gradient_table_is_not_doubted(given):
+    assert "gradients-doubtful" not in FitDTI(**given).run().outputs.facts["ValidityFlags"]
+
+
+def test_table_with_exchanged_axes_is_doubted(given, tmp_path):
+    rows = np.loadtxt(given["bvec_file"])
+    np.savetxt(tmp_path / "wrong.bvec", rows[[2, 1, 0]], fmt="%.6f")
+    wrong = given | {"bvec_file": str(tmp_path / "wrong.bvec")}
+    assert "gradients-doubtful" in FitDTI(**wrong).run().outputs.facts["ValidityFlags"]
+
+
+@pytest.mark.parametrize("method", ["nlls", "restore"])
+def test_fits_of_the_signal_agree_with_the_linear_one_where_there_is_no_outlier(given, method):
+    fa = [nb.load(FitDTI(method=m, **given).run().outputs.fa).get_fdata() for m in ("wls", method)]
+    both = np.isfinite(fa[0]) & np.isfinite(fa[1])
+    assert np.median(np.abs(fa[0] - fa[1])[both]) < 0.01
+    assert (
+        FitDTI(method=method, **given)
+        .run()
+        .outputs.facts["EstimationMethod"]
+        .startswith("DTI, nonlinear")
+    )
+
+
+def test_adc_is_the_mean_diffusivity_where_directions_are_even(given):
+    md = nb.load(FitDTI(**given).run().outputs.md).get_fdata()
+    adc = nb.load(FitADC(**given).run().outputs.adc).get_fdata()
+    both = np.isfinite(md) & np.isfinite(adc)
+    assert np.median((adc / md)[both]) == pytest.approx(1.0, abs=0.02)
