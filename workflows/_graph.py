@@ -46,11 +46,18 @@ def series_name(what: str, entities: Mapping[str, str]) -> str:
 
 
 def in_place(
-    wf: pe.Workflow, fit: pe.Node, files: Sequence[str], *, register: bool, mem_gb: float
+    wf: pe.Workflow,
+    fit: pe.Node,
+    files: Sequence[str],
+    *,
+    register: bool,
+    mem_gb: float,
+    n_threads: int = 1,
 ) -> None:
     """Give a fit the images of a series, registered to one another if asked for."""
     if not register:
         fit.inputs.in_files = list(files)
         return
-    align = pe.Node(AlignSeries(in_files=list(files)), name="align", mem_gb=mem_gb)
+    interface = AlignSeries(in_files=list(files), n_threads=n_threads)
+    align = pe.Node(interface, name="align", mem_gb=mem_gb, n_procs=n_threads)
     wf.connect([(align, fit, [("out_files", "in_files"), ("facts", "before")])])

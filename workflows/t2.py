@@ -67,7 +67,10 @@ def init_t2_wf(
     else:
         decay = FitDecay(te_s=list(mese.te_s), method=method, n_threads=n_threads)
         fit = pe.Node(decay, name="fit", **resources)
-    in_place(wf, fit, mese.files, register=options.t2.register, mem_gb=mem_gb)
+    in_place(
+        wf, fit, mese.files,
+        register=options.t2.register, mem_gb=mem_gb, n_threads=n_threads,
+    )  # fmt: skip
     wf.connect([(fit, outputs, same(*maps))])
     return wf
 

@@ -100,3 +100,17 @@ def load_series(files: Sequence[str]) -> tuple[NDArray[np.float32], nb.Nifti1Ima
     for i, image in enumerate(images):
         series[..., i] = array(image).reshape(shape)
     return series, images[0]
+
+
+def mean_image(series: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Average the images of a series where they are known; 0 where none is.
+
+    An image that was moved does not reach everywhere: its voxels stay in the limb, and the fit
+    says that they are not finite.
+    """
+    total, count = np.zeros(series.shape[:-1]), np.zeros(series.shape[:-1])
+    for i in range(series.shape[-1]):
+        known = np.isfinite(series[..., i])
+        total[known] += series[..., i][known]
+        count += known
+    return total / np.maximum(count, 1)

@@ -8,7 +8,13 @@ import numpy as np
 from nipype.interfaces.base import File, traits
 from numpy.typing import NDArray
 
-from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, SeriesInputSpec, load_series
+from mrn_prep.interfaces._base import (
+    FactsOutputSpec,
+    MapInterface,
+    SeriesInputSpec,
+    load_series,
+    mean_image,
+)
 from mrn_prep.io.images import voxel_mm
 from mrn_prep.models.fat_water import fit_fat_water, phase_sign
 from mrn_prep.models.fat_water_magnitude import fit_fat_water_magnitude
@@ -54,7 +60,7 @@ class FitFatWater(MapInterface):
         stack, like = load_series(self.inputs.in_files)
         te_s, kind = list(self.inputs.te_s), self.inputs.kind
         signal, magnitude, unit = _assemble(stack, len(te_s), kind)
-        mask = limb_mask(magnitude.mean(axis=-1))
+        mask = limb_mask(mean_image(magnitude))
         sigma = sigma_from_background(magnitude, mask)
         noise = sigma if np.isfinite(sigma) else None
         threads = {"n_threads": self.inputs.n_threads}

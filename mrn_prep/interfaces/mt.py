@@ -8,7 +8,13 @@ import numpy as np
 from nipype.interfaces.base import File, traits
 from numpy.typing import NDArray
 
-from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, SeriesInputSpec, load_series
+from mrn_prep.interfaces._base import (
+    FactsOutputSpec,
+    MapInterface,
+    SeriesInputSpec,
+    load_series,
+    mean_image,
+)
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.mt import fit_mtsat, mtr_percent
 from mrn_prep.models.noise import sigma_from_background
@@ -31,7 +37,7 @@ class MapMTR(MapInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
-        mask = limb_mask(signal.mean(axis=-1))
+        mask = limb_mask(mean_image(signal))
         sigma = sigma_from_background(signal, mask)
         known = np.isfinite(sigma)
         result = mtr_percent(signal[..., 0], signal[..., 1], sigma if known else None, mask)
@@ -79,7 +85,7 @@ class FitMTsat(MapInterface):
         stack, like = load_series(self.inputs.in_files)
         n = self.inputs.n_echoes
         signal = stack.reshape(*stack.shape[:3], 3, n).mean(axis=-1)
-        mask = limb_mask(signal.mean(axis=-1))
+        mask = limb_mask(mean_image(signal))
         sigma = sigma_from_background(stack, mask) / np.sqrt(n)
         known = bool(np.isfinite(sigma))
         b1, b1_se = (self.on_grid(name, like) for name in ("b1", "b1_se"))

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import File, traits
 
-from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, SeriesInputSpec, load_series
+from mrn_prep.interfaces._base import (
+    FactsOutputSpec,
+    MapInterface,
+    SeriesInputSpec,
+    load_series,
+    mean_image,
+)
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.noise import sigma_from_background
 from mrn_prep.models.quality import series_quality
@@ -42,7 +48,7 @@ class FitVFA(MapInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
-        mask = limb_mask(signal.mean(axis=-1))
+        mask = limb_mask(mean_image(signal))
         sigma = sigma_from_background(signal, mask)
         known = np.isfinite(sigma)
         b1, b1_se = (self.on_grid(name, like) for name in ("b1", "b1_se"))
@@ -105,8 +111,8 @@ class FitIR(MapInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
-        magnitude = np.abs(signal)
-        mask = limb_mask(magnitude.mean(axis=-1))
+        magnitude = np.abs(signal) if (signal < 0).any() else signal
+        mask = limb_mask(mean_image(magnitude))
         # noise makes the air of signed images negative; tissue is so before it has recovered
         signed = bool((signal[mask] < 0).mean() > _SHARE_NEGATIVE)
         sigma = sigma_from_background(magnitude, mask)

@@ -9,7 +9,13 @@ from nipype.interfaces.base import File, traits
 from numpy.typing import NDArray
 
 from mrn_prep.inputs.rois import RegionFile
-from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, SeriesInputSpec, load_series
+from mrn_prep.interfaces._base import (
+    FactsOutputSpec,
+    MapInterface,
+    SeriesInputSpec,
+    load_series,
+    mean_image,
+)
 from mrn_prep.io.images import array, load, voxel_mm
 from mrn_prep.measure.regions import memberships, probability_membership
 from mrn_prep.models.mask import limb_mask
@@ -111,7 +117,7 @@ class FitMESE(MapInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
-        mask = limb_mask(signal[..., : max(1, signal.shape[-1] // 2)].mean(axis=-1))
+        mask = limb_mask(mean_image(signal[..., : max(1, signal.shape[-1] // 2)]))
         sigma = sigma_from_background(signal, mask)
         b1, b1_se, pdff, pdff_se = (
             self.on_grid(name, like) for name in ("b1", "b1_se", "pdff", "pdff_se")

@@ -178,14 +178,14 @@ def fit_ir(
     >>> round(float(fit.t1_s), 6), bool(np.isclose(fit.a + fit.b * np.exp(-1), signal[2]))
     (1.2, True)
     """
-    signal = np.asarray(signal, dtype=np.float64)
+    signal = np.asarray(signal)
     ti_s = np.asarray(ti_s, dtype=np.float64)
     shape = signal.shape[:-1]
     _check(signal, ti_s)
     order = np.argsort(ti_s, kind="stable")
     fitted = _per_voxel(True if mask is None else mask, shape, "mask").astype(np.bool_)
     maps, codes = _fit_voxels(
-        np.ascontiguousarray(signal[fitted][..., order]),
+        np.ascontiguousarray(signal[fitted][..., order], dtype=np.float64),
         np.ascontiguousarray(ti_s[order]),
         np.geomspace(T1_MIN_S, T1_MAX_S, _GRID),
         _per_voxel(np.nan if sigma is None else sigma, shape, "sigma")[fitted],
@@ -200,7 +200,7 @@ def fit_ir(
     )
 
 
-def _check(signal: Float, ti_s: Float) -> None:
+def _check(signal: NDArray[np.generic], ti_s: Float) -> None:
     if ti_s.ndim != 1 or signal.ndim < 1 or signal.shape[-1] != ti_s.size:
         raise ValueError(
             f"signal {signal.shape} and ti_s {ti_s.shape} must be (..., n_ti) and (n_ti,)."
