@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.b1 import CorrectedInputs
+from mrn_prep.inputs.dwi import DWIInputs
 from mrn_prep.inputs.rois import RegionFile
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.inputs.session import Found, SessionInputs
@@ -51,13 +52,19 @@ def check_voxels(found: Found, n_threads: int = 1) -> Found:
 
 def _without(session: SessionInputs, bad: set[int], told: Sequence[Problem]) -> SessionInputs:
     """Return the session without bad series; a bad B1 map leaves others uncorrected."""
+    unread = {file.file for file in session.regions if id(file) in bad}
+
+    def kept(series: SeriesInputs) -> SeriesInputs:
+        if isinstance(series, CorrectedInputs) and id(series.b1) in bad:
+            return replace(series, b1=None)
+        if isinstance(series, DWIInputs):
+            nerves = tuple(file for file in series.nerves if file.file not in unread)
+            return replace(series, nerves=nerves)
+        return series
+
     return replace(
         session,
-        series=tuple(
-            replace(s, b1=None) if isinstance(s, CorrectedInputs) and id(s.b1) in bad else s
-            for s in session.series
-            if id(s) not in bad
-        ),
+        series=tuple(kept(s) for s in session.series if id(s) not in bad),
         regions=tuple(r for r in session.regions if id(r) not in bad),
         remarks=session.remarks + tuple(str(problem) for problem in told),
     )
