@@ -23,6 +23,7 @@ MIN_RESIDUAL_DOF = 6
 _MAX_ITERATIONS = 60
 _E1_MIN = 1e-6
 _FITTED = int(Reason.FITTED)
+_OUTSIDE_MASK = int(Reason.OUTSIDE_MASK)
 _NON_FINITE = int(Reason.NON_FINITE)
 _NO_SIGNAL = int(Reason.NO_SIGNAL)
 _NO_B1 = int(Reason.NO_B1)
@@ -183,25 +184,25 @@ def fit_vfa(
     flip_rad = np.ascontiguousarray(flip_rad, dtype=np.float64)
     shape = signal.shape[:-1]
     _check(signal, flip_rad, tr_s)
-    rows = np.flatnonzero(_per_voxel(True if mask is None else mask, shape, "mask"))
+    inside = np.ascontiguousarray(_per_voxel(True if mask is None else mask, shape, "mask")) > 0
     given = [
         _per_voxel(default if values is None else values, shape, name).reshape(-1)
         for values, default, name in (
             (b1, 1.0, "b1"), (b1_se, 0.0, "b1_se"), (sigma, np.nan, "sigma")
         )
     ]  # fmt: skip
-    flat, size = signal.reshape(-1, signal.shape[-1]), int(np.prod(shape))
-    status = np.full(size, Reason.OUTSIDE_MASK, dtype=np.uint8)
-    out = np.full((4, size), np.nan)
+    flat, inside = signal.reshape(-1, signal.shape[-1]), inside.reshape(-1)
+    status = np.empty(inside.size, dtype=np.uint8)
+    out = np.empty((4, inside.size))
 
     def fit(first: int) -> None:
-        part = rows[first : first + _CHUNK]
+        part = slice(first, first + _CHUNK)
         block = np.ascontiguousarray(flat[part], dtype=np.float64)
         columns = [np.ascontiguousarray(values[part]) for values in given]
-        out[:, part], status[part] = _fit_voxels(block, flip_rad, float(tr_s), *columns)
+        _fit_voxels(block, inside[part], flip_rad, float(tr_s), *columns, first, out, status)
 
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(fit, range(0, rows.size, _CHUNK)))
+        list(pool.map(fit, range(0, inside.size, _CHUNK)))
     t1_s, t1_se_s, m0, m0_se = out.reshape(4, *shape)
     return T1Result(t1_s, t1_se_s, m0, m0_se, status.reshape(shape))
 
@@ -228,13 +229,20 @@ def _per_voxel(values: ArrayLike, shape: tuple[int, ...], name: str) -> Float:
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _fit_voxels(signal, flip_rad, tr_s, b1, b1_se, sigma):  # type: ignore[no-untyped-def]
+def _fit_voxels(  # type: ignore[no-untyped-def]
+    signal, inside, flip_rad, tr_s, b1, b1_se, sigma, first, all_maps, all_codes
+):
+    """Write the voxels from number `first` on into `all_maps` (4, ...) and `all_codes`."""
     n_voxels, n = signal.shape
-    maps = np.full((4, n_voxels), np.nan)
-    codes = np.zeros(n_voxels, dtype=np.uint8)
+    maps, codes = all_maps[:, first : first + n_voxels], all_codes[first : first + n_voxels]
+    maps[:] = np.nan
+    codes[:] = _FITTED
     sin, cos, tan_half = np.empty(n), np.empty(n), np.empty(n)
     x_min, x_max = -np.expm1(-tr_s / T1_MAX_S), 1.0 - _E1_MIN
     for v in range(n_voxels):
+        if not inside[v]:
+            codes[v] = _OUTSIDE_MASK
+            continue
         s = signal[v]
         total, largest = 0.0, 0.0
         for i in range(n):
@@ -273,7 +281,6 @@ def _fit_voxels(signal, flip_rad, tr_s, b1, b1_se, sigma):  # type: ignore[no-un
         maps[1, v] = np.sqrt(x_var) * t1 * t1 / (tr_s * (1.0 - x))
         maps[2, v] = m0
         maps[3, v] = np.sqrt(amplitude_var - 2.0 * m0 * covariance + m0 * m0 * x_var) / x
-    return maps, codes
 
 
 # With x = 1 - E1 and d = 1 - E1 cos a = sin(a) tan(a/2) + x cos(a), which loses no digits at
@@ -326,13 +333,15 @@ def _search(s, sin, cos, tan_half, x, x_min, x_max):  # type: ignore[no-untyped-
         best_x, best = x, value
         gradient = sg * gh - sh * gg
         curvature = sw * gg + sh * gh - sg * (hh + gw)
+        enough = 1e-6  # Newton's error is squared by each step: the next would be 1e-12
         if curvature >= 0.0:
             curvature = -sg * (hh - gh * gh / gg)  # Gauss-Newton's is never positive
+            enough = 1e-9
         step = -gradient / curvature
         if (x == x_min and step < 0.0) or (x == x_max and step > 0.0):
             return x, _OUT_OF_RANGE
         x = min(max(x + step, x_min), x_max)
-        if abs(step) <= 1e-9 * x:
+        if abs(step) <= enough * x:
             return x, _FITTED
     return x, _NOT_CONVERGED
 
