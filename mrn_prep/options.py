@@ -47,8 +47,8 @@ class B1Options:
         low=0.0, high=50.0, unit="mm",
     )  # fmt: skip
     refine: bool = choice(
-        True, "invert the exact two-TR steady state with the T1 found in a first pass "
-        "(off: first-order formula only)",
+        True, "invert the exact steady state of AFI and double angle, B1+ and T1 being found in "
+        "turn (off: first-order formula only)",
     )  # fmt: skip
 
 
@@ -61,7 +61,10 @@ class T1Options:
         False, "correct incomplete spoiling of flip-angle series, from the phase increment and "
         "gradient moment in the sidecar",
     )  # fmt: skip
-    register: bool = choice(False, "bring the images of a series into one place before the fit")
+    register: bool = choice(
+        True, "bring the images of a series into one place before the fit (those that have not "
+        "moved stay as they are)",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,10 @@ class T2Options:
         "", "name of a region of fat in which its T2 is measured (default: the subcutaneous fat "
         "is found)",
     )  # fmt: skip
-    register: bool = choice(False, "bring the images of a series into one place before the fit")
+    register: bool = choice(
+        True, "bring the images of a series into one place before the fit (those that have not "
+        "moved stay as they are)",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +113,10 @@ class MTOptions:
         0.0, "constant C of the residual B1+ correction of MTsat, (1 - C) / (1 - C B1); it "
         "belongs to one pulse (0.4 for that of Weiskopf 2013); 0 for none", low=0.0, high=0.9,
     )  # fmt: skip
-    register: bool = choice(False, "bring the images of a series into one place before the fit")
+    register: bool = choice(
+        True, "bring the images of a series into one place before the fit (those that have not "
+        "moved stay as they are)",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,13 +51,17 @@ def in_place(
     files: Sequence[str],
     *,
     register: bool,
+    n_together: int = 1,
     mem_gb: float,
     n_threads: int = 1,
 ) -> None:
-    """Give a fit the images of a series, registered to one another if asked for."""
-    if not register:
+    """Give a fit the images of a series, registered to one another if asked for.
+
+    Of images that were taken together, `n_together` in a row, none moved against the others.
+    """
+    if not register or n_together == len(files):
         fit.inputs.in_files = list(files)
         return
-    interface = AlignSeries(in_files=list(files), n_threads=n_threads)
+    interface = AlignSeries(in_files=list(files), n_together=n_together, n_threads=n_threads)
     align = pe.Node(interface, name="align", mem_gb=mem_gb, n_procs=n_threads)
-    wf.connect([(align, fit, [("out_files", "in_files"), ("facts", "before")])])
+    wf.connect([(align, fit, [("out_files", "in_files"), ("facts", "before"), ("sigma", "sigma")])])

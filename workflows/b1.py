@@ -6,7 +6,6 @@ from nipype.pipeline import engine as pe
 
 from mrn_prep.inputs import AFIInputs, AngleInputs, B1Inputs, B1MapInputs, DAMInputs, VFAInputs
 from mrn_prep.interfaces.b1 import MapB1Image, MapB1Pair
-from mrn_prep.interfaces.t1 import FitVFA
 from mrn_prep.options import B1Options
 from mrn_prep.workflows._graph import boundary, same, series_name
 
@@ -20,8 +19,7 @@ def init_b1_wf(
 
     The usual formulas of actual flip angle imaging (AFI) and of the double-angle
     method are those of short and of complete recovery. With a flip-angle series
-    at hand the first map corrects a first T1 map, with which the exact steady
-    state is then inverted.
+    at hand, B1+ by the exact steady state and T1 are found in turn until B1+ stays.
 
     Outputs
     -------
@@ -38,22 +36,11 @@ def init_b1_wf(
         image = pe.Node(MapB1Image(**_image(b1), **smoothing), name="image", mem_gb=mem_gb)
         wf.connect([(image, outputs, same(*_MAPS))])
         return wf
-    protocol = {**_pair(b1), **smoothing}
-    first = pe.Node(MapB1Pair(**protocol), name="first_order", mem_gb=mem_gb)
-    if vfa is None or not options.refine or not protocol["tr_s"]:
-        wf.connect([(first, outputs, same(*_MAPS))])
-        return wf
-    t1 = pe.Node(
-        FitVFA(in_files=list(vfa.files), flip_deg=list(vfa.flip_deg), tr_s=vfa.tr_s),
-        name="first_t1",
-        mem_gb=mem_gb,
-    )
-    exact = pe.Node(MapB1Pair(**protocol), name="exact", mem_gb=mem_gb)
-    wf.connect([
-        (first, t1, same("b1", "b1_se")),
-        (t1, exact, same("t1", "m0")),
-        (exact, outputs, same(*_MAPS)),
-    ])  # fmt: skip
+    pair = pe.Node(MapB1Pair(**_pair(b1), **smoothing), name="pair", mem_gb=mem_gb)
+    if vfa is not None and options.refine and pair.inputs.tr_s:
+        pair.inputs.vfa_files = list(vfa.files)
+        pair.inputs.vfa_flip_deg, pair.inputs.vfa_tr_s = list(vfa.flip_deg), vfa.tr_s
+    wf.connect([(pair, outputs, same(*_MAPS))])
     return wf
 
 

@@ -51,7 +51,10 @@ def init_mts_wf(
         ),
         name="fit", mem_gb=mem_gb,
     )  # fmt: skip
-    in_place(wf, fit, mts.files, register=options.register, mem_gb=mem_gb)
+    in_place(
+        wf, fit, mts.files,
+        register=options.register, n_together=mts.n_echoes, mem_gb=mem_gb,
+    )  # fmt: skip
     wf.connect([(fit, outputs, same(*maps))])
     if with_b1 and options.use_b1:
         wf.connect([(inputs, fit, same("b1", "b1_se"))])

@@ -166,7 +166,8 @@ def _factory(
     match series:
         case B1Inputs():
             vfa = next((v for v in session.of(VFAInputs) if v.b1 is series), None)
-            return init_b1_wf(series, vfa=vfa, options=options.b1, mem_gb=mem_gb)
+            held = max(mem_gb, vfa.memory_gb) if vfa else mem_gb
+            return init_b1_wf(series, vfa=vfa, options=options.b1, mem_gb=held)
         case VFAInputs():
             return init_t1_wf(series, with_b1=with_b1, options=options.t1, mem_gb=mem_gb)
         case IRInputs():

@@ -14,11 +14,13 @@ from nipype.interfaces.base import (
     File,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 from numpy.typing import ArrayLike, NDArray
 
 from mrn_prep.io.images import array, load, same_grid, save_like
+from mrn_prep.models.noise import sigma_from_background
 from mrn_prep.models.resample import resample
 
 
@@ -36,6 +38,7 @@ class SeriesInputSpec(BaseInterfaceInputSpec):
 
     in_files = traits.List(File(exists=True), mandatory=True, desc="images of the series")
     before = traits.Dict(desc="facts of the step before, which are told with one's own")
+    sigma = traits.Float(desc="noise of the images before they were moved; measured without it")
 
 
 class MapInterface(SimpleInterface):
@@ -78,6 +81,11 @@ class MapInterface(SimpleInterface):
                 for name, value in quality.items()
             }
         self._results["facts"] = facts
+
+    def noise_of(self, images: ArrayLike, mask: ArrayLike) -> float:
+        """Return the noise of a series: as told by the step before, else from the air around."""
+        told = self.inputs.sigma
+        return float(told) if isdefined(told) else sigma_from_background(images, mask)
 
     def on_grid(self, name: str, like: nb.Nifti1Image) -> NDArray[np.float32] | None:
         """Return an input map on the grid of an image, by world coordinates; None if not given."""

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, isdefined, traits
 
-from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, SeriesInputSpec, load_series
+from mrn_prep.interfaces._base import (
+    FactsOutputSpec,
+    MapInterface,
+    SeriesInputSpec,
+    load_series,
+    mean_image,
+)
 from mrn_prep.io.images import array, load, same_grid, save_like, voxel_mm
-from mrn_prep.io.tables import frame, write_table
 from mrn_prep.models.align import AlignResult, align_series
-from mrn_prep.models.status import Reason
+from mrn_prep.models.mask import limb_mask
+from mrn_prep.models.noise import sigma_from_background
 
 
 class _AlignInputSpec(SeriesInputSpec):
     reference = traits.Int(desc="number of the image that stays, from 0; the brightest without it")
     mask = File(exists=True, desc="the limb in that image; found in it without")
+    n_together = traits.Int(1, usedefault=True, desc="images in a row that moved as one")
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads")
 
 
 class _AlignOutputSpec(FactsOutputSpec):
     out_files = traits.List(File(exists=True), desc="images in the place of the reference")
-    confounds = File(exists=True, desc="motion of each image")
+    sigma = traits.Float(desc="noise of the images as they came in; NaN where it is unknown")
 
 
 class AlignSeries(MapInterface):
@@ -43,15 +49,17 @@ class AlignSeries(MapInterface):
         reference = self.inputs.reference if isdefined(self.inputs.reference) else None
         size = voxel_mm(like)
         result = align_series(
-            signal, size, reference=reference, mask=mask, n_threads=self.inputs.n_threads
-        )
+            signal, size, reference=reference, mask=mask,
+            n_together=self.inputs.n_together, n_threads=self.inputs.n_threads,
+        )  # fmt: skip
+        magnitude = np.abs(signal)
+        limb = limb_mask(mean_image(magnitude)) if mask is None else mask
+        self._results["sigma"] = sigma_from_background(magnitude, limb)
         folder = Path(runtime.cwd)
         self._results["out_files"] = [
             str(save_like(result.series[..., i], like, folder / f"image-{i + 1}.nii"))
             for i in range(signal.shape[-1])
         ]
-        table = frame(_rows(result), "confounds")
-        self._results["confounds"] = str(write_table(table, folder / "confounds.tsv", "confounds"))
         self._tell(result, size)
         return runtime
 
@@ -72,18 +80,6 @@ class AlignSeries(MapInterface):
             + ", none had to be moved" * (not moved),
             references=["doi:10.1016/j.media.2007.06.004"],
         )
-
-
-def _rows(result: AlignResult) -> Iterator[dict[str, object]]:
-    degrees = np.rad2deg(result.rotation_rad)
-    for i, registered in enumerate(result.registered):
-        yield {
-            "volume": i,
-            **{f"trans_{axis}_mm": result.translation_mm[i, k] for k, axis in enumerate("xyz")},
-            **{f"rot_{axis}_deg": degrees[i, k] for k, axis in enumerate("xyz")},
-            "displacement_mm": result.displacement_mm[i],
-            "status": int(Reason.FITTED if registered else Reason.NOT_CONVERGED),
-        }
 
 
 def _parameters(result: AlignResult) -> dict[str, float]:

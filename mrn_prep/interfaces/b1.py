@@ -6,15 +6,20 @@ from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, traits
+from numpy.typing import NDArray
 
-from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, load_series
-from mrn_prep.io.images import array, load, same_grid, voxel_mm
+from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface, load_series, mean_image
+from mrn_prep.io.images import voxel_mm
 from mrn_prep.models.b1_afi import B1Result, afi_signal
 from mrn_prep.models.b1_map import B1Map, map_b1_afi, map_b1_dam, smooth_b1_image
 from mrn_prep.models.b1_methods import b1_from_rfm, b1_from_tfl, dam_signal, ready_b1_ratio
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.quality import series_quality
 from mrn_prep.models.regrid import average_in_voxels
+from mrn_prep.models.resample import resample
+from mrn_prep.models.t1_vfa import fit_vfa
+
+Float = NDArray[np.floating]
 
 _YARNYKH, _INSKO = "doi:10.1002/mrm.21120", "doi:10.1006/jmra.1993.1133"
 
@@ -32,8 +37,12 @@ class _PairInputSpec(_SmoothInputSpec):
     method = traits.Enum("afi", "dam", mandatory=True, desc="what the pair is")
     flip_deg = traits.Float(mandatory=True, desc="nominal flip angle of the first (degrees)")
     tr_s = traits.List(traits.Float(), desc="repetition times: two of AFI, one of DAM (s)")
-    t1 = File(exists=True, desc="T1 (s) on any grid, for the exact inversion")
-    m0 = File(exists=True, requires=["t1"], desc="equilibrium signal on the grid of T1")
+    vfa_files = traits.List(
+        File(exists=True), requires=["vfa_flip_deg", "vfa_tr_s", "tr_s"],
+        desc="flip-angle series on any grid, whose T1 makes the inversion exact",
+    )  # fmt: skip
+    vfa_flip_deg = traits.List(traits.Float(), desc="its nominal flip angles (degrees)")
+    vfa_tr_s = traits.Float(desc="its repetition time (s)")
 
 
 class _B1OutputSpec(FactsOutputSpec):
@@ -53,55 +62,85 @@ class _MapB1(MapInterface):
 
 
 class MapB1Pair(_MapB1):
-    """Map B1+ from two images: actual flip angle imaging or the double-angle method."""
+    """Map B1+ from two images: actual flip angle imaging or the double-angle method.
+
+    The steady state of the pair depends on T1, and T1 of a flip-angle series on B1+. With
+    such a series both are found in turn until B1+ stays.
+    """
 
     input_spec = _PairInputSpec
     output_spec = _B1OutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
-        t1_s = self._t1_in_voxels(like) if self.inputs.t1 else None
-        flip_rad, afi = float(np.deg2rad(self.inputs.flip_deg)), self.inputs.method == "afi"
-        times = list(self.inputs.tr_s or [])
-        shared: dict[str, Any] = {
-            "t1_s": t1_s,
-            "smoothing_mm": self.inputs.smoothing_mm,
-            "extrapolate_mm": self.inputs.extrapolate_mm,
-        }
-        if afi:
-            tr1_s, tr2_s = times
-            found = map_b1_afi(signal, flip_rad, tr1_s, tr2_s, voxel_mm(like), **shared)
-        else:
-            tr_s = times[0] if times else None
-            found = map_b1_dam(signal, flip_rad, voxel_mm(like), tr_s=tr_s, **shared)
+        found, settled = self._map(signal, like), False
+        if self.inputs.vfa_files:
+            vfa, fine = load_series(self.inputs.vfa_files)
+            limb = limb_mask(mean_image(vfa))
+            for _ in range(_MAX_PASSES):
+                before, t1_s = found, self._t1_in_voxels(vfa, fine, limb, found, like)
+                found = self._map(signal, like, t1_s)
+                if settled := _change(before, found) < _SETTLED:
+                    break
+        afi = self.inputs.method == "afi"
         first = "first-order formula" if afi else "complete recovery"
-        inversion = first if t1_s is None else "exact steady state"
+        inversion = "exact steady state" if self.inputs.vfa_files else first
         name = "AFI" if afi else "double angle"
         self._save(
             runtime, like, signal, found,
-            flags=["b1-first-order"] * (t1_s is None) + ["no-se"] * (not np.isfinite(found.sigma)),
+            flags=["b1-first-order"] * (not settled) + ["no-se"] * (not np.isfinite(found.sigma)),
             method=f"{name}, {inversion}, local quadratic smoothing",
             references=[_YARNYKH if afi else _INSKO],
         )  # fmt: skip
         return runtime
 
-    def _t1_in_voxels(self, like: Any) -> Any:
-        """Return the T1 that a voxel of the pair acts with.
-
-        Its first-order error goes with R1, each tissue counting by its signal.
-        """
-        t1, m0 = load(self.inputs.t1), load(self.inputs.m0)
-        same_grid(t1, m0)
-        flip_rad, times = np.deg2rad(self.inputs.flip_deg), list(self.inputs.tr_s)
+    def _map(self, signal: Float, like: Any, t1_s: Float | None = None) -> B1Map:
+        flip_rad, times = float(np.deg2rad(self.inputs.flip_deg)), list(self.inputs.tr_s or [])
+        shared: dict[str, Any] = {
+            "t1_s": t1_s,
+            "smoothing_mm": self.inputs.smoothing_mm,
+            "extrapolate_mm": self.inputs.extrapolate_mm,
+        }
         if self.inputs.method == "afi":
-            weight = afi_signal(array(m0), array(t1), flip_rad, *times)[..., 0]
-        else:
-            weight = dam_signal(array(m0), flip_rad, array(t1), *times)[..., 0]
-        total, rate = (
-            average_in_voxels(values, t1.affine, like.affine, like.shape[:3])
-            for values in (weight, weight / array(t1))
-        )
-        return total / rate
+            tr1_s, tr2_s = times
+            return map_b1_afi(signal, flip_rad, tr1_s, tr2_s, voxel_mm(like), **shared)
+        tr_s = times[0] if times else None
+        return map_b1_dam(signal, flip_rad, voxel_mm(like), tr_s=tr_s, **shared)
+
+    def _t1_in_voxels(self, vfa: Float, fine: Any, limb: Any, found: B1Map, like: Any) -> Float:
+        """Return the T1 that a voxel of the pair acts with, given a map of B1+.
+
+        Tissues count by their signal. The error without T1 goes with R1 where little recovers
+        (AFI), and with what is left to recover where nearly all does (double angle).
+        """
+        angles, tr_s = np.deg2rad(self.inputs.vfa_flip_deg), self.inputs.vfa_tr_s
+        b1 = resample(found.b1, like.affine, fine.affine, fine.shape[:3])
+        fit = fit_vfa(vfa, angles, tr_s, limb, b1)
+        flip_rad, times = np.deg2rad(self.inputs.flip_deg), list(self.inputs.tr_s)
+
+        def mean(values: Float) -> Float:
+            return average_in_voxels(values, fine.affine, like.affine, like.shape[:3])
+
+        if self.inputs.method == "afi":
+            weight = afi_signal(fit.m0, fit.t1_s, flip_rad, *times)[..., 0]
+            afi: Float = mean(weight) / mean(weight / fit.t1_s)
+            return afi
+        weight = dam_signal(fit.m0, flip_rad, fit.t1_s, times[0])[..., 0]
+        missing = mean(weight * np.exp(-times[0] / fit.t1_s)) / mean(weight)
+        with np.errstate(divide="ignore"):
+            dam: Float = -times[0] / np.log(missing)
+        return dam
+
+
+_MAX_PASSES = 20
+_SETTLED = 1e-4
+"""Relative change from pass to pass at which B1+ is taken to stay, in nearly all voxels."""
+
+
+def _change(before: B1Map, after: B1Map) -> float:
+    ratio = after.b1 / before.b1
+    known = np.isfinite(ratio)
+    return float(np.quantile(np.abs(ratio[known] - 1), 0.95)) if known.any() else 0.0
 
 
 class _ImageInputSpec(_SmoothInputSpec):

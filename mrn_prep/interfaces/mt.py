@@ -17,7 +17,6 @@ from mrn_prep.interfaces._base import (
 )
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.mt import fit_mtsat, mtr_percent
-from mrn_prep.models.noise import sigma_from_background
 from mrn_prep.models.quality import series_quality
 
 _HELMS = ("doi:10.1002/mrm.21732", "doi:10.1002/mrm.22607")
@@ -38,7 +37,7 @@ class MapMTR(MapInterface):
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
         mask = limb_mask(mean_image(signal))
-        sigma = sigma_from_background(signal, mask)
+        sigma = self.noise_of(signal, mask)
         known = np.isfinite(sigma)
         result = mtr_percent(signal[..., 0], signal[..., 1], sigma if known else None, mask)
         self.write(runtime, like, mtr=result.mtr_percent / 100,
@@ -86,7 +85,7 @@ class FitMTsat(MapInterface):
         n = self.inputs.n_echoes
         signal = stack.reshape(*stack.shape[:3], 3, n).mean(axis=-1)
         mask = limb_mask(mean_image(signal))
-        sigma = sigma_from_background(stack, mask) / np.sqrt(n)
+        sigma = self.noise_of(stack, mask) / np.sqrt(n)
         known = bool(np.isfinite(sigma))
         b1, b1_se = (self.on_grid(name, like) for name in ("b1", "b1_se"))
         fit = fit_mtsat(

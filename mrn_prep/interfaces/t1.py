@@ -15,7 +15,6 @@ from mrn_prep.interfaces._base import (
     mean_image,
 )
 from mrn_prep.models.mask import limb_mask
-from mrn_prep.models.noise import sigma_from_background
 from mrn_prep.models.quality import series_quality
 from mrn_prep.models.spoiling import correct_t1, spoiling_coefficients
 from mrn_prep.models.status import Reason
@@ -49,7 +48,7 @@ class FitVFA(MapInterface):
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
         mask = limb_mask(mean_image(signal))
-        sigma = sigma_from_background(signal, mask)
+        sigma = self.noise_of(signal, mask)
         known = np.isfinite(sigma)
         b1, b1_se = (self.on_grid(name, like) for name in ("b1", "b1_se"))
         result = fit_vfa(
@@ -115,7 +114,7 @@ class FitIR(MapInterface):
         mask = limb_mask(mean_image(magnitude))
         # noise makes the air of signed images negative; tissue is so before it has recovered
         signed = bool((signal[mask] < 0).mean() > _SHARE_NEGATIVE)
-        sigma = sigma_from_background(magnitude, mask)
+        sigma = self.noise_of(magnitude, mask)
         known = np.isfinite(sigma)
         result = fit_ir(signal, self.inputs.ti_s, mask, sigma if known else None, signed=signed)
         self.write(runtime, like, t1=result.t1_s, t1_se=result.t1_se_s, status=result.status)

@@ -19,7 +19,6 @@ from mrn_prep.interfaces._base import (
 from mrn_prep.io.images import array, load, voxel_mm
 from mrn_prep.measure.regions import memberships, probability_membership
 from mrn_prep.models.mask import limb_mask
-from mrn_prep.models.noise import sigma_from_background
 from mrn_prep.models.quality import series_quality
 from mrn_prep.models.slice_profile import sinc_profile
 from mrn_prep.models.t2_mese import T2Result, fit_mese
@@ -60,7 +59,7 @@ class FitDecay(MapInterface):
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
         mask = limb_mask(signal[..., 0])
-        sigma = sigma_from_background(signal, mask)
+        sigma = self.noise_of(signal, mask)
         noise = sigma if np.isfinite(sigma) else None
         te_s, method = list(self.inputs.te_s), self.inputs.method
         if method == "dual":
@@ -118,7 +117,7 @@ class FitMESE(MapInterface):
     def _run_interface(self, runtime: Any) -> Any:
         signal, like = load_series(self.inputs.in_files)
         mask = limb_mask(mean_image(signal[..., : max(1, signal.shape[-1] // 2)]))
-        sigma = sigma_from_background(signal, mask)
+        sigma = self.noise_of(signal, mask)
         b1, b1_se, pdff, pdff_se = (
             self.on_grid(name, like) for name in ("b1", "b1_se", "pdff", "pdff_se")
         )

@@ -77,6 +77,7 @@ def align_series(
     *,
     reference: int | None = None,
     mask: ArrayLike | None = None,
+    n_together: int = 1,
     n_threads: int = 1,
 ) -> AlignResult:
     r"""Bring images of different contrast into the frame of one of them, by rigid motion.
@@ -100,6 +101,9 @@ def align_series(
         Number of the image that the others are brought to; the brightest by default.
     mask : bool array, shape (x, y, z), optional
         The limb, in the frame of the reference; found in it by default.
+    n_together : int
+        So many images in a row were taken at the same time (the echoes of one excitation):
+        they move as one, as their mean is registered.
     n_threads : int
         Threads in which images are registered side by side.
 
@@ -115,7 +119,8 @@ def align_series(
     Raises
     ------
     ValueError
-        If shapes disagree, a voxel has no size, or there is no such reference.
+        If shapes disagree, a voxel has no size, there is no such reference, or images are left
+        over when n_together are taken at a time.
 
     Notes
     -----
@@ -154,13 +159,17 @@ def align_series(
     """
     values = np.asarray(signal, dtype=np.float32)
     size = np.asarray(voxel_mm, dtype=np.float64)
-    _check(values, size, reference, mask)
-    fixed = _brightest(values) if reference is None else reference % values.shape[-1]
+    _check(values, size, reference, mask, n_together)
+    shown = values
+    if n_together > 1:
+        shown = values.reshape(*values.shape[:3], -1, n_together).mean(axis=-1)
+    fixed = _brightest(shown) if reference is None else reference % values.shape[-1] // n_together
     if mask is None:
-        inside = limb_mask(_finite(values[..., fixed]))
+        inside = limb_mask(_finite(shown[..., fixed]))
     else:
         inside = np.asarray(mask, dtype=np.bool_)
-    rigid, registered = _places(values, fixed, inside, size, n_threads)
+    rigid, registered = _places(shown, fixed, inside, size, n_threads)
+    rigid, registered = rigid.repeat(n_together, axis=0), registered.repeat(n_together)
     to_mm = voxel_to_centred_mm(inside.shape, size)
     return AlignResult(
         series=_moved(values, rigid, to_mm),
@@ -168,7 +177,7 @@ def align_series(
         rotation_rad=rotation_vector(rigid[:, :3, :3]),
         registered=registered,
         displacement_mm=mean_displacement_mm(rigid, np.eye(4), _some_points(inside, to_mm)),
-        reference=fixed,
+        reference=fixed * n_together,
     )
 
 
@@ -191,7 +200,9 @@ def _places(
     return rigid, registered
 
 
-def _check(values: Float, size: Float, reference: int | None, mask: ArrayLike | None) -> None:
+def _check(
+    values: Float, size: Float, reference: int | None, mask: ArrayLike | None, n_together: int
+) -> None:
     if values.ndim != 4 or 0 in values.shape:
         raise ValueError(f"signal has shape {values.shape}; (x, y, z, n) is wanted.")
     if size.shape != (3,) or not (size > 0).all():
@@ -201,6 +212,8 @@ def _check(values: Float, size: Float, reference: int | None, mask: ArrayLike | 
     n = values.shape[-1]
     if reference is not None and not -n <= reference < n:
         raise ValueError(f"reference is {reference}, but there are {n} images.")
+    if n_together < 1 or n % n_together:
+        raise ValueError(f"{n} images cannot be taken {n_together} at a time.")
 
 
 def _brightest(values: Float) -> int:

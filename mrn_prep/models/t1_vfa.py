@@ -199,7 +199,8 @@ def fit_vfa(
         part = slice(first, first + _CHUNK)
         block = np.ascontiguousarray(flat[part], dtype=np.float64)
         columns = [np.ascontiguousarray(values[part]) for values in given]
-        _fit_voxels(block, inside[part], flip_rad, float(tr_s), *columns, first, out, status)
+        arguments = (block, inside[part], flip_rad, float(tr_s), *columns, first, out, status)
+        _fit_voxels(*arguments)
 
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(fit, range(0, inside.size, _CHUNK)))

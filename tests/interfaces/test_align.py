@@ -1,14 +1,11 @@
 """Files in, files in one place out, and what the sidecars are told of it."""
 
-import json
-
 import nibabel as nb
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from mrn_prep.interfaces.align import AlignSeries
-from mrn_prep.io.tables import read_table
 
 SHAPE, AFFINE = (
     (48, 48, 8),
@@ -36,7 +33,7 @@ def files(tmp_path):
     for i, image in enumerate(images):
         noisy = np.hypot(image + rng.normal(0, 10, SHAPE), rng.normal(0, 10, SHAPE))
         paths.append(str(tmp_path / f"contrast-{i}.nii.gz"))
-        nb.Nifti1Image(noisy.astype(np.int16), AFFINE).to_filename(paths[-1])
+        nb.Nifti1Image(np.rint(noisy).astype(np.int16), AFFINE).to_filename(paths[-1])
     return paths
 
 
@@ -62,14 +59,8 @@ def test_images_come_out_in_one_place_and_in_order(files, tmp_path):
     assert np.corrcoef(moved[inside], untouched[0][inside])[0, 1] < -0.9
 
 
-def test_motion_is_told_in_the_table_and_in_the_facts(files, tmp_path):
+def test_motion_is_told_in_the_facts(files, tmp_path):
     out = run(tmp_path / "node", in_files=files, n_threads=2)
-    table = read_table(out.confounds)
-    np.testing.assert_allclose(table["trans_x_mm"], [0, 2 * SHIFT, 0], atol=0.2)
-    np.testing.assert_allclose(table["displacement_mm"], [0, 2 * SHIFT, 0], atol=0.3)
-    assert table["status"].tolist() == [0, 0, 0] and table["b_s_mm2"].isna().all()
-    dictionary = json.loads((tmp_path / "node" / "confounds.json").read_text())
-    assert list(dictionary) == list(table.columns)
     facts = out.facts
     assert facts["Quality"]["displacement_max"] == pytest.approx(2 * SHIFT, abs=0.3)
     assert facts["Quality"]["displacement_mean"] == pytest.approx(SHIFT, abs=0.2)
@@ -95,7 +86,6 @@ def test_image_that_cannot_be_registered_is_flagged_and_left(files, tmp_path):
     out = run(tmp_path / "node", in_files=files)
     assert out.facts["Quality"]["n_not_registered"] == 1
     assert "motion-not-corrected" in out.facts["ValidityFlags"]
-    assert read_table(out.confounds)["status"].tolist() == [0, 0, 7]
     np.testing.assert_array_equal(nb.load(out.out_files[2]).get_fdata(), noise)
 
 
@@ -105,7 +95,28 @@ def test_reference_and_mask_can_be_given(files, tmp_path):
     nb.Nifti1Image(limb.astype(np.uint8), AFFINE).to_filename(mask)
     before = {"EstimationMethod": "denoised", "ValidityFlags": ["no-b1"]}
     out = run(tmp_path / "node", in_files=files, reference=1, mask=mask, before=before)
-    table = read_table(out.confounds)
-    np.testing.assert_allclose(table["trans_x_mm"], [-2 * SHIFT, 0, -2 * SHIFT], atol=0.3)
+    quality = out.facts["Quality"]
+    shifts = [quality[f"image{i}_trans_x"] for i in (1, 3)]
+    np.testing.assert_allclose(shifts, -2 * SHIFT, atol=0.3)
+    assert "image2_trans_x" not in quality
     assert out.facts["EstimationMethod"].startswith("denoised; images registered")
     assert out.facts["ValidityFlags"] == ["motion", "no-b1"]
+
+
+def test_noise_is_that_of_the_images_as_they_came_in(files, tmp_path):
+    out = run(tmp_path / "node", in_files=files)
+    assert out.sigma == pytest.approx(10, rel=0.03)
+
+
+def test_images_taken_together_move_as_one(files, tmp_path):
+    """An echo that shows nothing of its own goes where the echo beside it goes."""
+    flat = str(tmp_path / "flat.nii")
+    nb.Nifti1Image(np.full(SHAPE, 50, np.int16), AFFINE).to_filename(flat)
+    out = run(tmp_path / "node", in_files=[files[0], flat, files[1], flat], n_together=2)
+    quality = out.facts["Quality"]
+    assert quality["image3_trans_x"] == pytest.approx(2 * SHIFT, abs=0.3)
+    assert quality["image4_trans_x"] == quality["image3_trans_x"]
+    assert np.isnan(nb.load(out.out_files[3]).get_fdata()[-SHIFT + 1 :]).all()
+    assert quality["n_not_registered"] == 0
+    with pytest.raises(ValueError, match="3 images cannot be taken 2 at a time"):
+        run(tmp_path / "odd", in_files=files, n_together=2)

@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 
 import pytest
+from nipype.interfaces.base import isdefined
 
 from mrn_prep.inputs import (
     AFIInputs,
@@ -90,6 +91,8 @@ def others(common, afi):
         MTRInputs(**common("MTR", 2)),
         MTSInputs(**common("MTS", 3), flip_deg=(6.0, 21.0, 6.0), tr_s=(0.028, 0.018, 0.028),
                   n_echoes=1, b1=afi),
+        MTSInputs(**common("MPM", 6, acquisition="echoes"), flip_deg=(6.0, 21.0, 6.0),
+                  tr_s=(0.028, 0.018, 0.028), n_echoes=2, b1=afi),
     )  # fmt: skip
 
 
@@ -147,7 +150,8 @@ def test_pair_of_b1_is_refined_where_t1_can_be_had(afi, vfa, values, with_vfa):
     wf = init_b1_wf(
         afi, vfa=vfa if with_vfa else None, options=Options().with_values("b1", values).b1
     )
-    assert (wf.get_node("exact") is not None) == (with_vfa and values.get("refine", True))
+    refined = isdefined(wf.get_node("pair").inputs.vfa_files)
+    assert refined == (with_vfa and values.get("refine", True))
     assert {"b1", "b1_se", "status", "facts"} <= outputs_of(wf)
 
 
@@ -160,8 +164,12 @@ def test_b1_of_every_kind_builds(common, vfa):
         RFMInputs(**common("TB1RFM"), flip_deg=90.0, **shared),
         B1MapInputs(**common("TB1map"), flip_deg=None, **shared),
     ]
-    exact = [init_b1_wf(b1, vfa=vfa, options=Options().b1).get_node("exact") for b1 in kinds]
-    assert [node is not None for node in exact] == [False, True, False, False, False]
+    made = [init_b1_wf(b1, vfa=vfa, options=Options().b1) for b1 in kinds]
+    assert [set(wf.list_node_names()) - {"outputnode"} for wf in made] == [
+        {"pair"}, {"pair"}, {"image"}, {"image"}, {"image"}
+    ]  # fmt: skip
+    refined = [isdefined(wf.get_node("pair").inputs.vfa_files) for wf in made[:2]]
+    assert refined == [False, True]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -189,7 +197,8 @@ def test_each_series_leaves_the_session_on_its_own(session, tmp_path):
     assert set(written(wf)) == {
         "save_b1_wf", "save_t1_acquisition_fast_wf", "save_t1_ir_wf", "save_fatwater_wf",
         "save_t2_wf", "save_t2_acquisition_t2prep_wf", "save_t2_acquisition_dual_wf",
-        "save_t2w_acquisition_stir_wf", "save_mtr_wf", "save_mts_wf", "save_dwi_run_1_wf",
+        "save_t2w_acquisition_stir_wf", "save_mtr_wf", "save_mts_wf",
+        "save_mts_acquisition_echoes_wf", "save_dwi_run_1_wf",
         "save_series_dwi_run_1_wf", "save_dce_wf", "save_series_dce_wf",
     }  # fmt: skip
 
