@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mrn_prep.errors import Problem
 from mrn_prep.inputs.b1 import B1Inputs, CorrectedInputs, choose_b1
-from mrn_prep.inputs.checks import Checker, equal_in_all
+from mrn_prep.inputs.checks import Checker, echo_times, equal_in_all
 from mrn_prep.inputs.series import SeriesInputs, fingerprint, listed
 from mrn_prep.io.dataset import BidsFile, Dataset, Metadata, group_by
 from mrn_prep.io.names import series_entities
@@ -45,7 +45,7 @@ class MTSInputs(CorrectedInputs):
     flip_deg, tr_s
         Nominal flip angles (degrees) and repetition times (s) of the three.
     n_echoes
-        Echoes of each, whose mean is used; `files` has those of the first image first.
+        Echoes that all have, whose mean is used; `files` has those of the first image first.
     """
 
     modality = "mt"
@@ -170,9 +170,9 @@ def _triple(
         if file is ordered[0]:
             field_t = checker.field_strength(metadata)
         flip = checker.number(metadata, "FlipAngle", needed_by=file.suffix)
-        tr_s = checker.number(metadata, "RepetitionTimeExcitation", needed_by=file.suffix)
+        repeat_s = checker.number(metadata, "RepetitionTimeExcitation", needed_by=file.suffix)
         on = _saturated(checker, file, metadata)
-        groups.setdefault((on, flip or 0.0, tr_s or 0.0), []).append(file)
+        groups.setdefault((on, flip or 0.0, repeat_s or 0.0), []).append(file)
     name = ordered[0].name
     chosen = _which(groups)
     if checker.ok and chosen is None:
@@ -185,25 +185,32 @@ def _triple(
             "wanted one image without saturation, one with it and one without it of a larger "
             "flip angle (T1-weighted)",
         )  # fmt: skip
-    counts = {len(files) for files in groups.values()}
-    if checker.ok and len(counts) > 1:
-        checker.fault(name, f"the images have {sorted(counts)} echoes", "wanted the same for all")
+    # protocols often leave the last echoes of the MT-weighted image out
+    n_echoes = min(len(files) for files in groups.values())
+    shared = {key: files[:n_echoes] for key, files in groups.items()}
+    if checker.ok and n_echoes > 1:
+        times = {echo_times(checker, [checker.metadata(file) for file in files], ordered[0].suffix)
+                 for files in shared.values()}  # fmt: skip
+        if checker.ok and len(times) > 1:
+            said = "; ".join(f"{listed(some, 1e3)} ms" for some in sorted(times))
+            checker.fault(name, f"echo times of the images differ ({said})",
+                          "wanted the same echoes of all, whose mean is used")  # fmt: skip
     if not checker.ok or grid is None or chosen is None:
         return None
-    files = [file for key in chosen for file in groups[key]]
+    files = [file for key in chosen for file in shared[key]]
     flips = chosen[0][1], chosen[1][1], chosen[2][1]
-    times = chosen[0][2], chosen[1][2], chosen[2][2]
+    tr_s = chosen[0][2], chosen[1][2], chosen[2][2]
     return MTSInputs(
         entities=series_entities(ordered[0].entities),
         files=tuple(str(file.full) for file in files),
         sources=tuple(checker.dataset.uri(file) for file in files),
         flip_deg=flips,
-        tr_s=times,
-        n_echoes=counts.pop(),
+        tr_s=tr_s,
+        n_echoes=n_echoes,
         grid=grid,
         b1=choose_b1(checker, ordered, b1, "T1 and MTsat are flagged no-b1"),
         sequence_class=fingerprint(
-            ordered[0].suffix, field_t, f"TR{listed(times, 1e3)}", f"FA{listed(flips)}"
+            ordered[0].suffix, field_t, f"TR{listed(tr_s, 1e3)}", f"FA{listed(flips)}"
         ),
     )
 

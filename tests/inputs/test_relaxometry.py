@@ -206,6 +206,34 @@ def test_images_of_mtsat_are_told_by_state_and_angle(tmp_path):
     ]  # fmt: skip
 
 
+def mpm(root, n_echoes=(3, 2, 3), spacing_s=(0.0025, 0.0025, 0.0025)):
+    parts = zip((6, 6, 21), (0.028, 0.028, 0.018), (False, True, False), n_echoes, spacing_s,
+                strict=True)  # fmt: skip
+    for flip, tr_s, on, n, spacing in parts:
+        for echo in range(1, n + 1):
+            name = f"anat/sub-01_echo-{echo}_flip-{1 + (flip > 6)}_mt-{'on' if on else 'off'}_MPM"
+            write(root, name, FlipAngle=flip, RepetitionTimeExcitation=tr_s, MTState=on,
+                  EchoTime=round(echo * spacing, 6))  # fmt: skip
+
+
+def test_echoes_that_all_images_have_are_averaged(tmp_path):
+    mpm(tmp_path)
+    series = one(tmp_path, MTSInputs)
+    assert (series.n_echoes, series.tr_s) == (2, (0.028, 0.018, 0.028))
+    assert [name.rpartition("sub-01_")[2].removesuffix("_MPM.nii.gz") for name in series.files] == [
+        "echo-1_flip-1_mt-off", "echo-2_flip-1_mt-off", "echo-1_flip-2_mt-off",
+        "echo-2_flip-2_mt-off", "echo-1_flip-1_mt-on", "echo-2_flip-1_mt-on",
+    ]  # fmt: skip
+    assert series.sequence_class.startswith("MPM")
+
+
+def test_images_of_other_echo_times_are_not_averaged(tmp_path):
+    mpm(tmp_path, spacing_s=(0.0025, 0.0025, 0.0021))
+    assert "echo times of the images differ (2.1-4.2 ms; 2.5-5 ms); wanted the same" in faults(
+        tmp_path
+    )
+
+
 def test_ratio_comes_with_mtsat_only_where_the_pair_is_alike(tmp_path):
     mts(tmp_path)
     assert "mtr" in {p.key for p in one(tmp_path, MTSInputs).products(Options())}
