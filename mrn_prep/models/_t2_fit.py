@@ -145,7 +145,8 @@ def fit_volume(
 
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(fit, range(0, rows.size, _CHUNK)))
-    return Estimates(*[*maps.reshape(8, *shape), status.reshape(shape)])
+    maps = maps.reshape(8, *shape)
+    return Estimates(*[*(maps[i, ...] for i in range(8)), status.reshape(shape)])
 
 
 def _grid(shared: Train, t1_s: float, n: int) -> tuple[Grid, Bounds]:

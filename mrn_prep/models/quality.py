@@ -27,8 +27,10 @@ def series_quality(
     status : array, shape (x, y, z)
         `Reason` of each voxel.
     """
-    inside = signal[mask]
-    strongest = np.median(inside, axis=0).max() if mask.any() else np.nan
+    # image by image, lest the series be held twice; of a moved one not all is known
+    inside = (signal[..., i][mask] for i in range(signal.shape[-1]))
+    known = (values[np.isfinite(values)] for values in inside)
+    strongest = max((np.median(values) for values in known if values.size), default=np.nan)
     return {
         "noise_sigma": float(sigma),
         "snr": float(strongest / sigma) if sigma > 0 else np.nan,

@@ -180,12 +180,18 @@ def fit_mese_two_component(
         n_threads=n_threads,
     )
     fat = found.fraction > MAX_FAT_FRACTION
-    t2, t2_se, m0, m0_se = (
-        np.where(fat, np.nan, values)
-        for values in (found.t2_s, found.t2_se_s, found.m0, found.m0_se)
-    )
+    for values in (found.t2_s, found.t2_se_s, found.m0, found.m0_se):
+        values[fat] = np.nan
     return WaterFatT2Result(
-        t2, t2_se, found.fraction, found.fraction_se, m0, m0_se, found.b1, found.b1_se, found.status
+        t2_s=found.t2_s,
+        t2_se_s=found.t2_se_s,
+        fat_fraction=found.fraction,
+        fat_fraction_se=found.fraction_se,
+        m0=found.m0,
+        m0_se=found.m0_se,
+        b1=found.b1,
+        b1_se=found.b1_se,
+        status=found.status,
     )
 
 
