@@ -12,8 +12,8 @@ from types import MappingProxyType
 FLAGS: Mapping[str, str] = MappingProxyType(
     {
         "no-b1": "No B1+ map: flip angles were taken as nominal.",
-        "b1-first-order": "B1+ by the first-order formula only (reads up to 1 % low); no T1 series "
-        "to refine it with.",
+        "b1-first-order": "B1+ by the first-order formula only (AFI reads up to 1 % low, the "
+        "double angle several % high where TR is below five T1); no T1 series to refine it with.",
         "no-se": "No standard errors: the noise could not be estimated.",
         "b1-no-se": "Standard errors do not contain that of B1+, which has none.",
         "se-lower-bound": "Standard errors are a lower bound: what misregistration is left after "

@@ -98,7 +98,8 @@ def align_series(
     voxel_mm : array, shape (3,)
         Edge lengths of a voxel (mm).
     reference : int, optional
-        Number of the image that the others are brought to; the brightest by default.
+        Number of the image that the others are brought to; by default the one that lies
+        nearest to where all lay.
     mask : bool array, shape (x, y, z), optional
         The limb, in the frame of the reference; found in it by default.
     n_together : int
@@ -169,8 +170,10 @@ def align_series(
     else:
         inside = np.asarray(mask, dtype=np.bool_)
     rigid, registered = _places(shown, fixed, inside, size, n_threads)
-    rigid, registered = rigid.repeat(n_together, axis=0), registered.repeat(n_together)
     to_mm = voxel_to_centred_mm(inside.shape, size)
+    if reference is None:
+        rigid, fixed = _to_the_middle(rigid, registered, fixed, _some_points(inside, to_mm), size)
+    rigid, registered = rigid.repeat(n_together, axis=0), registered.repeat(n_together)
     return AlignResult(
         series=_moved(values, rigid, to_mm),
         translation_mm=rigid[:, :3, 3].copy(),
@@ -198,6 +201,25 @@ def _places(
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(register, range(n)))
     return rigid, registered
+
+
+def _to_the_middle(
+    rigid: Float, registered: Mask, fixed: int, points_mm: Float, size: Float
+) -> tuple[Float, int]:
+    """Make the image that lies nearest to the others the reference, where it is not yet.
+
+    The limb lay there for most of the time, and so do maps and regions of other series.
+    """
+    apart = np.stack([mean_displacement_mm(rigid, one, points_mm) for one in rigid])
+    apart = np.where(registered, apart, 0.0).sum(axis=1)
+    middle = int(np.argmin(np.where(registered, apart, np.inf)))
+    still = MOVED_VOXELS * float(size.min())
+    if apart[fixed] - apart[middle] <= still:
+        return rigid, fixed
+    centred = rigid @ np.linalg.inv(rigid[middle])
+    stays = ~registered | (mean_displacement_mm(centred, np.eye(4), points_mm) <= still)
+    centred[stays] = np.eye(4)
+    return centred, middle
 
 
 def _check(
