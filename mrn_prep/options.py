@@ -87,6 +87,9 @@ class T2Options:
         "ideal", "angles across the slice: the same everywhere, or those of windowed sinc pulses",
         choices=("ideal", "sinc"),
     )  # fmt: skip
+    denoise: str = choice(
+        "none", "denoising of multi-echo trains (Marchenko-Pastur PCA)", choices=("mppca", "none")
+    )
     fat_region: str = choice(
         "", "name of a region of fat in which its T2 is measured (default: the subcutaneous fat "
         "is found)",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from nipype.interfaces.utility import IdentityInterface
 from nipype.pipeline import engine as pe
 
 from mrn_prep.interfaces.align import AlignSeries
+from mrn_prep.interfaces.denoise import DenoiseSeries
 
 
 def boundary(
@@ -51,17 +53,22 @@ def in_place(
     files: Sequence[str],
     *,
     register: bool,
+    denoise: bool = False,
     n_together: int = 1,
     mem_gb: float,
     n_threads: int = 1,
 ) -> None:
-    """Give a fit the images of a series, registered to one another if asked for.
+    """Give a fit the images of a series, denoised and registered to one another if asked for.
 
     Of images that were taken together, `n_together` in a row, none moved against the others.
     """
-    if not register or n_together == len(files):
-        fit.inputs.in_files = list(files)
-        return
-    interface = AlignSeries(in_files=list(files), n_together=n_together, n_threads=n_threads)
-    align = pe.Node(interface, name="align", mem_gb=mem_gb, n_procs=n_threads)
-    wf.connect([(align, fit, [("out_files", "in_files"), ("facts", "before"), ("sigma", "sigma")])])
+    steps: list[pe.Node] = []
+    if denoise:
+        steps.append(pe.Node(DenoiseSeries(), name="denoise", mem_gb=mem_gb, n_procs=n_threads))
+    if register and n_together < len(files):
+        interface = AlignSeries(n_together=n_together, n_threads=n_threads)
+        steps.append(pe.Node(interface, name="align", mem_gb=mem_gb, n_procs=n_threads))
+    for before, node in pairwise([*steps, fit]):
+        handed_on = [("out_files", "in_files"), ("facts", "before"), ("sigma", "sigma")]
+        wf.connect([(before, node, handed_on)])
+    (*steps, fit)[0].inputs.in_files = list(files)

@@ -69,7 +69,8 @@ def init_t2_wf(
         fit = pe.Node(decay, name="fit", **resources)
     in_place(
         wf, fit, mese.files,
-        register=options.t2.register, mem_gb=mem_gb, n_threads=n_threads,
+        register=options.t2.register, denoise=mese.denoised(options),
+        mem_gb=mem_gb, n_threads=n_threads,
     )  # fmt: skip
     wf.connect([(fit, outputs, same(*maps))])
     return wf

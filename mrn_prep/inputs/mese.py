@@ -66,6 +66,10 @@ class MESEInputs(CorrectedInputs):
             return self.kind
         return options.t2.model
 
+    def denoised(self, options: Options) -> bool:
+        """Whether the echoes are denoised, which takes the many of a train."""
+        return self.kind == "train" and options.t2.denoise == "mppca"
+
     def products(self, options: Options) -> tuple[Product, ...]:
         """Return what it becomes."""
         method = self.method(options)

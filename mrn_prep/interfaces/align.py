@@ -18,7 +18,6 @@ from mrn_prep.interfaces._base import (
 from mrn_prep.io.images import array, load, same_grid, save_like, voxel_mm
 from mrn_prep.models.align import AlignResult, align_series
 from mrn_prep.models.mask import limb_mask
-from mrn_prep.models.noise import sigma_from_background
 
 
 class _AlignInputSpec(SeriesInputSpec):
@@ -54,7 +53,7 @@ class AlignSeries(MapInterface):
         )  # fmt: skip
         magnitude = np.abs(signal)
         limb = limb_mask(mean_image(magnitude)) if mask is None else mask
-        self._results["sigma"] = sigma_from_background(magnitude, limb)
+        self._results["sigma"] = self.noise_of(magnitude, limb)
         folder = Path(runtime.cwd)
         self._results["out_files"] = [
             str(save_like(result.series[..., i], like, folder / f"image-{i + 1}.nii"))

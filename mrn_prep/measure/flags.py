@@ -18,6 +18,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "b1-no-se": "Standard errors do not contain that of B1+, which has none.",
         "se-lower-bound": "Standard errors are a lower bound: what misregistration is left after "
         "motion correction is not in them.",
+        "se-upper-bound": "Standard errors are those of the images before denoising: an upper "
+        "bound.",
         "motion-not-corrected": "Motion was not corrected.",
         "distortion-not-corrected": "Distortion by the field was not corrected: the images with "
         "reversed phase encoding agreed best as they were.",
