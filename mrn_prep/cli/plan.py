@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from mrn_prep.errors import Problem
 from mrn_prep.inputs import SessionInputs
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.derivatives import file_path, map_path
+from mrn_prep.io.names import together
 from mrn_prep.options import Options
 from mrn_prep.outputs import FILES, OUTPUTS
 
@@ -91,8 +91,12 @@ def _session_lines(
         hidden = len(shown) < len(outputs(series, options))
         companions = "; desc-se and desc-status of the maps" if hidden else ""
         yield f"  {series.description}"
-        yield _listed("from", _short((name.rpartition("/")[2] for name in series.sources), prefix))
-        yield _listed("to", _short((name.rpartition("/")[2] for name in shown), prefix), companions)
+        yield _listed(
+            "from", together((name.rpartition("/")[2] for name in series.sources), prefix)
+        )
+        yield _listed(
+            "to", together((name.rpartition("/")[2] for name in shown), prefix), companions
+        )
     if session.regions:
         n = sum(len(file.regions) for file in session.regions)
         files = count(len(session.regions), "file")
@@ -110,33 +114,6 @@ def _listed(word: str, names: Sequence[str], end: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _short(names: Iterable[str], prefix: str) -> list[str]:
-    """Leave out the session's own prefix and put the parts of a series together.
-
-    >>> _short(["sub-1_param-fa_dwimap.nii.gz", "sub-1_param-md_dwimap.nii.gz"], "sub-1_")
-    ['*_param-{fa,md}_dwimap.nii.gz']
-    >>> _short([f"sub-1_echo-{i}_MESE.nii.gz" for i in range(1, 18)], "sub-1_")
-    ['*_echo-{1..17}_MESE.nii.gz']
-    """
-    together: dict[tuple[str, str], list[str]] = {}
-    for name in names:
-        own = "*_" + name.removeprefix(prefix) if name.startswith(prefix) else name
-        match = re.fullmatch(r"(.*_(?:param|echo|flip|inv)-)(\w+?)(_.*)", own)
-        key, value = ((match[1], match[3]), match[2]) if match else ((own, ""), "")
-        together.setdefault(key, []).append(value)
-    return [start + _braced(values) + rest for (start, rest), values in together.items()]
-
-
-def _braced(values: Sequence[str]) -> str:
-    if len(values) == 1:
-        return values[0]
-    numbers = [int(value) for value in values if value.isdigit()]
-    first = numbers[0] if len(numbers) == len(values) else 0
-    if len(values) > 2 and numbers == list(range(first, first + len(values))):
-        return f"{{{values[0]}..{values[-1]}}}"
-    return "{" + ",".join(values) + "}"
 
 
 def _notes(problems: Iterable[Problem]) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -69,3 +70,30 @@ def series_entities(entities: Entities, *, drop: frozenset[str] = PARTS) -> dict
     {'subject': '01', 'acquisition': 'fast'}
     """
     return {name: value for name, value in entities.items() if name not in drop}
+
+
+def together(names: Iterable[str], prefix: str = "") -> list[str]:
+    """Put the names of the parts of a series together, and leave out what all begin with.
+
+    >>> together(["sub-1_param-fa_dwimap.nii.gz", "sub-1_param-md_dwimap.nii.gz"], "sub-1_")
+    ['*_param-{fa,md}_dwimap.nii.gz']
+    >>> together([f"sub-1_echo-{i}_MESE.nii.gz" for i in range(1, 18)])
+    ['sub-1_echo-{1..17}_MESE.nii.gz']
+    """
+    parts: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        own = "*_" + name.removeprefix(prefix) if prefix and name.startswith(prefix) else name
+        match = re.fullmatch(r"(.*_(?:param|echo|flip|inv)-)(\w+?)(_.*)", own)
+        key, value = ((match[1], match[3]), match[2]) if match else ((own, ""), "")
+        parts.setdefault(key, []).append(value)
+    return [start + _braced(values) + rest for (start, rest), values in parts.items()]
+
+
+def _braced(values: Sequence[str]) -> str:
+    if len(values) == 1:
+        return values[0]
+    numbers = [int(value) for value in values if value.isdigit()]
+    first = numbers[0] if len(numbers) == len(values) else 0
+    if len(values) > 2 and numbers == list(range(first, first + len(values))):
+        return f"{{{values[0]}..{values[-1]}}}"
+    return "{" + ",".join(values) + "}"

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from mrn_prep.io.names import together
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.status import Reason
 from mrn_prep.outputs import quality_of
@@ -171,7 +172,7 @@ def _section(
     faults += [f"{figure_title}: {fault}" for figure_title, _, fault in extra if fault]
     classes = ", ".join(map(str, series.sidecar_values("SequenceClass")))
     sources = [str(s).rsplit("/", 1)[-1] for s in series.sidecar_values("Sources")]
-    facts = [("Protocol", classes), ("Made from", ", ".join(sources))]
+    facts = [("Protocol", classes), ("Made from", ", ".join(together(sources)))]
     return Section(
         anchor=series.anchor,
         title=series.title,
