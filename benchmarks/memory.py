@@ -23,12 +23,21 @@ import numpy as np
 
 SPACING_S, TR_S, FLIPS_DEG = 0.0095, 0.015, [3.0, 10.0, 20.0, 30.0]
 ECHOES_S = [SPACING_S * (i + 1) for i in range(17)]
+GRADIENT_ECHOES_S = [0.0012 * (i + 1) for i in range(6)]
 NODES = {
     "vfa": ("t1", "FitVFA", 4, {"flip_deg": FLIPS_DEG, "tr_s": TR_S}),
     "ir": ("t1", "FitIR", 6, {"ti_s": [0.05, 0.1, 0.3, 0.8, 2.0, 4.0]}),
     "decay": ("t2", "FitDecay", 17, {"te_s": ECHOES_S, "method": "mono"}),
     "mese-single": ("t2", "FitMESE", 17, {"spacing_s": SPACING_S, "model": "single"}),
     "mese-fat": ("t2", "FitMESE", 17, {"spacing_s": SPACING_S, "model": "water-fat"}),
+    "mtsat": ("mt", "FitMTsat", 3, {"flip_deg": [6, 21, 6], "tr_s": [0.028, 0.018, 0.028]}),
+    "fat-water": (
+        "fat_water",
+        "FitFatWater",
+        12,
+        {"te_s": GRADIENT_ECHOES_S, "field_t": 3.0, "kind": "polar"},
+    ),
+    "denoise": ("denoise", "DenoiseSeries", 17, {}),
     "align-vfa": ("align", "AlignSeries", 4, {}),
     "align-mese": ("align", "AlignSeries", 17, {}),
 }
@@ -52,6 +61,20 @@ def series(folder: Path, shape: tuple[int, int, int], n: int, decaying: bool) ->
         noisy = np.hypot(image + rng.normal(0, 8, shape), rng.normal(0, 8, shape))
         files.append(str(folder / f"image-{i}.nii"))
         nb.Nifti1Image(noisy.astype(np.int16), np.diag([1.0, 1.0, 3.0, 1.0])).to_filename(files[-1])
+    return files
+
+
+def phases(folder: Path, shape: tuple[int, int, int]) -> list[str]:
+    """Write the phase of each gradient echo in a field that varies over the limb."""
+    x, y = (np.linspace(-1.2, 1.2, m) for m in shape[:2])
+    radius, field_hz = np.hypot(x[:, None], y), 80 * x[:, None] + 30 * y
+    shift_hz = field_hz - 434 * ((radius >= 0.8) & (radius < 1))
+    files = []
+    for i, te_s in enumerate(GRADIENT_ECHOES_S):
+        phase = np.angle(np.exp(2j * np.pi * shift_hz * te_s)).astype(np.float32)
+        files.append(str(folder / f"phase-{i}.nii"))
+        image = np.repeat(phase[..., None], shape[2], axis=2)
+        nb.Nifti1Image(image, np.diag([1.0, 1.0, 3.0, 1.0])).to_filename(files[-1])
     return files
 
 
@@ -136,7 +159,11 @@ def main() -> None:
     for name in given.nodes or NODES:
         n = NODES[name][2]
         with tempfile.TemporaryDirectory() as folder:
-            files = series(Path(folder), shape, n, decaying=n == len(ECHOES_S))
+            if name == "fat-water":
+                files = series(Path(folder), shape, n // 2, decaying=False)
+                files += phases(Path(folder), shape)
+            else:
+                files = series(Path(folder), shape, n, decaying=n == len(ECHOES_S))
             told = measure(name, files, arrays=False)
             found = measure(name, files, arrays=True)["arrays"] if given.arrays else []
         series_gb = np.prod(shape) * n * 4 / 2**30

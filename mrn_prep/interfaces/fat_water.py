@@ -99,10 +99,14 @@ def _assemble(
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32], str]:
     """Return the complex signal, its magnitude, and the unit that the phase was found in."""
     if kind == "cartesian":
-        signal = (stack[..., :n] + 1j * stack[..., n:]).astype(np.complex64)
+        signal = np.empty((*stack.shape[:3], n), dtype=np.complex64)
+        signal.real, signal.imag = stack[..., :n], stack[..., n:]
         return signal, np.abs(signal), "real and imaginary part"
     magnitude = stack[..., :n]
     if kind == "magnitude":
         return magnitude.astype(np.complex64), magnitude, ""
     phase, unit = scaled_phase(stack[..., n:])
-    return (magnitude * np.exp(1j * phase)).astype(np.complex64), magnitude, unit
+    signal = np.empty(magnitude.shape, dtype=np.complex64)
+    for i in range(n):  # one by one: in double precision all would be four series
+        signal[..., i] = magnitude[..., i] * np.exp(1j * phase[..., i])
+    return signal, magnitude, unit

@@ -83,11 +83,17 @@ class FitMTsat(MapInterface):
     def _run_interface(self, runtime: Any) -> Any:
         stack, like = load_series(self.inputs.in_files)
         n = self.inputs.n_echoes
-        signal = stack.reshape(*stack.shape[:3], 3, n).mean(axis=-1)
+        signal = stack.reshape(*stack.shape[:3], 3, n).mean(axis=-1) if n > 1 else stack
         mask = limb_mask(mean_image(signal))
         sigma = self.noise_of(stack, mask) / np.sqrt(n)
         known = bool(np.isfinite(sigma))
         b1, b1_se = (self.on_grid(name, like) for name in ("b1", "b1_se"))
+        ratio = mtr_percent(signal[..., 0], signal[..., 2], sigma if known else None, mask)
+        self.write(
+            runtime, like, mtr=ratio.mtr_percent / 100, mtr_se=ratio.mtr_se_percent / 100,
+            mtr_status=ratio.status,
+        )  # fmt: skip
+        del ratio
         fit = fit_mtsat(
             signal,
             np.deg2rad(self.inputs.flip_deg),
@@ -98,14 +104,11 @@ class FitMTsat(MapInterface):
             sigma if known else None,
             residual_b1_c=self.inputs.residual_b1_c or None,
         )
-        ratio = mtr_percent(signal[..., 0], signal[..., 2], sigma if known else None, mask)
         self.write(
             runtime, like,
             mtsat=fit.mtsat_percent / 100, mtsat_se=fit.mtsat_se_percent / 100,
             t1=fit.t1_s, t1_se=fit.t1_se_s, r1=1 / fit.t1_s, r1_se=_rate_se(fit.t1_s, fit.t1_se_s),
             m0=fit.m0, m0_se=fit.m0_se, status=fit.status,
-            mtr=ratio.mtr_percent / 100, mtr_se=ratio.mtr_se_percent / 100,
-            mtr_status=ratio.status,
         )  # fmt: skip
         correction = "not B1-corrected" if b1 is None else "B1-corrected"
         c = self.inputs.residual_b1_c

@@ -265,16 +265,36 @@ def fit_mtsat(
     >>> round(float(fit_mtsat(signal, flips, trs, b1=0.9, residual_b1_c=0.4).mtsat_percent), 4)
     2.8125
     """
-    signal = np.asarray(signal, dtype=np.float64)
+    signal = np.asarray(signal)
     alpha = np.asarray(flip_rad, dtype=np.float64)
     tr = np.asarray(tr_s, dtype=np.float64)
     _check(signal, alpha, tr, residual_b1_c)
-    shape = signal.shape[:-1]
-    c = 0.0 if residual_b1_c is None else residual_b1_c
-    b, b_se, noise = (
-        np.asarray(default if x is None else x, dtype=np.float64)
+    shape, c = signal.shape[:-1], residual_b1_c or 0.0
+    inside = np.broadcast_to(np.asarray(True if mask is None else mask, dtype=np.bool_), shape)
+    given = [
+        np.broadcast_to(np.asarray(default if x is None else x), shape).reshape(-1)
         for x, default in ((b1, 1.0), (b1_se, 0.0), (sigma, np.nan))
-    )
+    ]
+    flat, rows = signal.reshape(-1, 3), np.flatnonzero(inside)
+    maps = np.full((6, inside.size), np.nan)
+    status = np.full(inside.size, Reason.OUTSIDE_MASK, dtype=np.uint8)
+    for first in range(0, rows.size, _CHUNK):
+        part = rows[first : first + _CHUNK]
+        b, b_se, noise = (np.asarray(values[part], dtype=np.float64) for values in given)
+        block = np.asarray(flat[part], dtype=np.float64)
+        maps[:, part], status[part] = _solve(block, alpha, tr, b, b_se, noise, c, exact)
+    maps = maps.reshape(6, *shape)
+    return MTsatResult(*[*(maps[i, ...] for i in range(6)), status.reshape(shape)])
+
+
+_CHUNK = 65536  # voxels at a time: what is computed on the way is many times the images
+
+
+def _solve(
+    signal: Float, alpha: Float, tr: Float, b: Float, b_se: Float, noise: Float, c: float,
+    exact: bool,
+) -> tuple[Float, NDArray[np.uint8]]:  # fmt: skip
+    """Return rows in the order of `MTsatResult`, and reasons, of voxels (n, 3)."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         local = b[..., np.newaxis] * alpha
         r1, m0, dr1, dm0 = _two_angles(signal, local, tr, exact)
@@ -284,30 +304,21 @@ def fit_mtsat(
         delta_se = factor * np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + by_s**2) * noise
         mtsat = factor * delta
         # in the limit the bracket goes with b squared: only the residual factor is left
-        maps = {
-            "mtsat_percent": mtsat,
-            "mtsat_se_percent": np.hypot(delta_se, mtsat * c / (1 - c * b) * b_se),
-            "t1_s": 1 / r1,
-            "t1_se_s": np.hypot(np.hypot(*dr1) * noise / r1**2, 2 / (b * r1) * b_se),
-            "m0": m0,
-            "m0_se": np.hypot(np.hypot(*dm0) * noise, m0 / b * b_se),
-        }
-        status = _first_reason(
-            mask,
-            shape,
-            [
-                (~np.isfinite(signal).all(axis=-1), Reason.NON_FINITE),
-                (~((b > 0) & np.isfinite(b) & (c * b < 1)), Reason.NO_B1),
-                (
-                    (signal <= 0).any(axis=-1) | (signal.max(axis=-1) < NOISE_FLOOR_SIGMA * noise),
-                    Reason.NO_SIGNAL,
-                ),
-                (~((r1 >= 1 / T1_MAX_S) & np.isfinite(r1) & (m0 > 0)), Reason.OUT_OF_RANGE),
-                (~np.isfinite(mtsat), Reason.OUT_OF_RANGE),
-            ],
-        )
-    fitted = status == Reason.FITTED
-    return MTsatResult(**{k: np.where(fitted, x, np.nan) for k, x in maps.items()}, status=status)
+        mtsat_se = np.hypot(delta_se, mtsat * c / (1 - c * b) * b_se)
+        t1_se = np.hypot(np.hypot(*dr1) * noise / r1**2, 2 / (b * r1) * b_se)
+        m0_se = np.hypot(np.hypot(*dm0) * noise, m0 / b * b_se)
+        dark = (signal <= 0).any(axis=-1) | (signal.max(axis=-1) < NOISE_FLOOR_SIGMA * noise)
+        reasons = [
+            (~np.isfinite(signal).all(axis=-1), Reason.NON_FINITE),
+            (~((b > 0) & np.isfinite(b) & (c * b < 1)), Reason.NO_B1),
+            (dark, Reason.NO_SIGNAL),
+            (~((r1 >= 1 / T1_MAX_S) & np.isfinite(r1) & (m0 > 0)), Reason.OUT_OF_RANGE),
+            (~np.isfinite(mtsat), Reason.OUT_OF_RANGE),
+        ]
+        status = _first_reason(None, b.shape, reasons)
+        maps = np.stack([mtsat, mtsat_se, 1 / r1, t1_se, m0, m0_se])
+    maps[:, status != Reason.FITTED] = np.nan
+    return maps, status
 
 
 def _check(signal: Float, alpha: Float, tr: Float, c: float | None) -> None:
