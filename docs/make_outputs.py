@@ -50,7 +50,7 @@ def _maps() -> Iterator[str]:
                 f"`{map_path(spec, _ENTITIES)}`",
                 spec.units,
                 spec.table_units if spec.summarise else "–",
-                "yes" if spec.companions else "no",
+                "yes" if spec.with_se else "status" if spec.companions else "no",
                 spec.description,
             )
             for spec in OUTPUTS.values()

@@ -126,6 +126,9 @@ class MTOptions:
 class DWIOptions:
     """Diffusion."""
 
+    combine: bool = choice(
+        True, "take runs and shells of one protocol together as one series (off: each file alone)"
+    )
     denoise: str = choice("mppca", "denoising of the raw series", choices=("mppca", "none"))
     motion: str = choice(
         "eddy", "correction between volumes: rigid motion and eddy currents, rigid only, or none",
@@ -153,6 +156,13 @@ class DWIOptions:
         "wls", "fit of the tensor: weighted linear, nonlinear, or nonlinear without volumes that "
         "do not belong (RESTORE)", choices=("wls", "nlls", "restore"),
     )  # fmt: skip
+    rician: bool = choice(
+        True, "take the noise floor of magnitudes out of what is fitted (off: flagged)"
+    )
+    qball: bool = choice(
+        False, "directions of several fibres in nerves and muscles, by q-ball imaging, where there "
+        "are 15 directions at one b-value",
+    )  # fmt: skip
     low_b_in_tensor: bool = choice(
         False, "keep volumes with 5 < b < 200 s/mm2 (perfusion) in the tensor fit"
     )
@@ -160,7 +170,8 @@ class DWIOptions:
     @property
     def not_made(self) -> tuple[str, ...]:
         """Keys of `OUTPUTS` and `FILES` that these options leave out."""
-        return ("sigma",) * (self.denoise == "none") + ("confounds",) * (self.motion == "none")
+        of_motion = ("confounds", "xfm") if self.motion == "none" else ()
+        return ("sigma",) * (self.denoise == "none") + of_motion
 
 
 @dataclass(frozen=True, kw_only=True)

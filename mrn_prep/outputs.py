@@ -53,7 +53,9 @@ class MapSpec:
     display
         Window of the report panel, in `units`.
     companions
-        Whether a standard-error and a status map stand beside it.
+        Whether a status map stands beside it, and a standard error.
+    has_se
+        Whether it can have a standard error at all.
     summarise
         Whether ROI tables have rows for this map.
     labels
@@ -76,6 +78,7 @@ class MapSpec:
     physical: tuple[float, float] | None = None
     display: tuple[float, float] | None = None
     companions: bool = True
+    has_se: bool = True
     summarise: bool = True
     labels: bool = False
     fat_sensitive: bool = False
@@ -83,6 +86,11 @@ class MapSpec:
     def sidecar(self) -> dict[str, object]:
         """Return the fields that every sidecar of this map carries."""
         return {"Units": self.units, "Description": self.description}
+
+    @property
+    def with_se(self) -> bool:
+        """Whether a standard error stands beside it."""
+        return self.companions and self.has_se
 
     @property
     def metric(self) -> str:
@@ -204,6 +212,18 @@ _MAPS = (
             entities={"model": "ivim", "param": "dstar"}, units="mm^2/s",
             table_units="10^-3 mm^2/s", table_scale=1e3, physical=(1e-3, 0.5),
             display=(0.0, 0.1), description="Pseudo-diffusivity of perfusion (IVIM)."),
+    MapSpec(key="gfa", modality="dwi", title="GFA", datatype="dwi", suffix="dwimap",
+            entities={"model": "csa", "param": "gfa"}, units="1", table_units="1", has_se=False,
+            physical=(0.0, 1.0), display=(0.0, 0.5),
+            description="Generalised fractional anisotropy (q-ball imaging in constant solid "
+                        "angle, nerves and muscles)."),
+    MapSpec(key="peaks", modality="dwi", title="Fibre directions", datatype="dwi",
+            suffix="dwimap", entities={"model": "csa", "param": "peaks"}, units="1",
+            companions=False, summarise=False,
+            description="Up to three fibre directions, the largest first, each a vector in "
+                        "scanner axes (x right, y anterior, z superior) as long as its peak is "
+                        "high relative to the largest; 4th dimension x, y, z of each in turn, "
+                        "NaN where there are fewer (q-ball imaging in constant solid angle)."),
     MapSpec(key="blip_field", modality="dwi", title="Off-resonance", datatype="fmap",
             suffix="fieldmap", entities={"desc": "blips"}, units="Hz", table_units="Hz",
             companions=False, summarise=False, display=(-150.0, 150.0),
@@ -296,6 +316,8 @@ TENSOR = ("fa", "md", "ad", "rd", "s0", "v1")
 """The maps of the diffusion tensor."""
 TRACTS = ("density", "tracts", "nerve_profile")
 """What following the nerves gives."""
+QBALL = ("gfa", "peaks")
+"""The maps of q-ball imaging."""
 IVIM = ("ivim_f", "ivim_d", "ivim_dstar")
 """The maps of intravoxel incoherent motion."""
 DCE_SELECTED = tuple(_DCE_MODELS)
@@ -353,6 +375,22 @@ _FILES = (
     FileSpec(key="confounds", modality="dwi", datatype="dwi", suffix="timeseries",
              extension=".tsv", entities={"desc": "confounds"}, table="confounds",
              description="Motion and eddy-current parameters of each volume."),
+    FileSpec(key="xfm", modality="dwi", datatype="dwi", suffix="xfm", extension=".txt",
+             entities={"from": "orig", "to": "dwiref", "mode": "image", "desc": "motion"},
+             description="Rigid transforms of the volumes, in their order (ITK text; world points "
+                         "of the reference to those of the volume). Eddy currents are in "
+                         "desc-confounds, distortion by the field is desc-blips_fieldmap."),
+    FileSpec(key="outliers", modality="dwi", datatype="dwi", suffix="timeseries",
+             extension=".tsv", entities={"desc": "outliers"}, table="outliers",
+             description="How far each slice of each volume is from its prediction."),
+    FileSpec(key="before", modality="dwi", datatype="dwi", suffix="dwiref", extension=".nii.gz",
+             entities={"desc": "raw"},
+             description="Mean of the volumes of the lowest b-value, and of those of the highest, "
+                         "as acquired."),
+    FileSpec(key="after", modality="dwi", datatype="dwi", suffix="dwiref", extension=".nii.gz",
+             entities={"desc": "preproc"},
+             description="Mean of the volumes of the lowest b-value, and of those of the highest, "
+                         "as the tensor was fitted to them."),
 )  # fmt: skip
 
 METRICS: Mapping[str, str] = MappingProxyType(
@@ -375,6 +413,7 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "mtr": "MTR",
         "mtsat": "MTsat",
         "adc": "ADC",
+        "gfa": "GFA",
         "ivim_f": "IVIM_f",
         "ivim_d": "IVIM_D",
         "ivim_dstar": "IVIM_Dstar",
@@ -475,6 +514,19 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
         "n_volumes": ("1", "Volumes of the diffusion series."),
         "n_b0": ("1", "Volumes with b up to 5 s/mm2."),
         "n_directions": ("1", "Diffusion-weighted volumes in the tensor fit."),
+        "n_runs": ("1", "Files that were taken together as one series."),
+        "tsnr_b0": (
+            "1",
+            "Mean over standard deviation of the unweighted volumes as acquired, typical of the "
+            "limb; motion is in it.",
+        ),
+        "residual": (
+            "%",
+            "Root mean square of the processed series minus the tensor's prediction, of the "
+            "median unweighted signal.",
+        ),
+        "qball_n_voxels": ("1", "Voxels in which fibre directions were sought."),
+        "qball_crossing_fraction": ("1", "Part of them with more than one direction."),
         "n_components": ("1", "Median number of signal components that denoising kept."),
         "displacement_mean": ("mm", "Mean displacement of the limb's voxels from the reference."),
         "displacement_max": ("mm", "Largest displacement of a volume from the reference."),
@@ -484,6 +536,7 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
         "tract_n_streamlines": ("1", "Streamlines of all nerves."),
         "tract_length_median": ("mm", "Median length of the streamlines."),
         "n_outlier_slices": ("1", "Slices that were replaced by the prediction of the others."),
+        "outlier_fraction": ("%", "Share of replaced slices among those that were judged."),
         "distortion_mean": ("mm", "Mean displacement by the field inside the limb."),
         "distortion_max": ("mm", "99th percentile of the displacement by the field."),
         "blip_correlation": ("1", "Correlation of the two polarities after correction."),
@@ -506,9 +559,22 @@ def quality_of(name: str) -> tuple[str, str]:
 
     >>> quality_of("n_b0")[0], quality_of("image2_rot_x")
     ('1', ('degrees', 'Rotation of image 2 of the series about x, as it was registered.'))
+    >>> quality_of("cnr_b800")[1][:36]
+    'Contrast of directions at b 800 s/mm'
     >>> quality_of("unheard of")
     ('n/a', 'n/a')
     """
+    shell, run = re.fullmatch(r"cnr_b(\d+)", name), re.fullmatch(r"run(\d+)_scale", name)
+    if shell is not None:
+        return "1", (
+            f"Contrast of directions at b {shell[1]} s/mm2: standard deviation over directions "
+            "of what the tensor predicts, over the noise of the raw series."
+        )
+    if run is not None:
+        return (
+            "1",
+            f"Signal of file {run[1]} of the series relative to the first, without weighting.",
+        )
     moved = re.fullmatch(r"image(\d+)_(trans|rot)_([xyz])", name)
     if moved is None:
         return QUALITY.get(name, ("n/a", "n/a"))

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nipype.interfaces.base import Undefined
 from nipype.pipeline import engine as pe
 
 from mrn_prep.inputs import DWIInputs
 from mrn_prep.interfaces.distortion import EstimateField, RepairSlices
 from mrn_prep.interfaces.dwi import Denoise, LimbMask, MergeFacts, Unring
 from mrn_prep.interfaces.dwi_fits import FitADC, FitDTI, FitIVIM
+from mrn_prep.interfaces.dwi_series import AverageShells, CombineRuns
 from mrn_prep.interfaces.motion import CorrectMotion
+from mrn_prep.interfaces.qball import FitQBall
 from mrn_prep.interfaces.tracts import TrackNerves
 from mrn_prep.options import Options
-from mrn_prep.outputs import OUTPUTS, TRACTS
+from mrn_prep.outputs import OUTPUTS, TRACTS, files_of
 from mrn_prep.workflows._graph import boundary, same, series_name
 
 _FITS = {
     "tensor": (FitDTI, ("fa", "md", "ad", "rd", "s0"), ("v1", "status")),
     "adc": (FitADC, ("adc",), ("adc_status",)),
     "ivim": (FitIVIM, ("ivim_f", "ivim_d", "ivim_dstar"), ("ivim_status", "ivim_dstar_status")),
+    "qball": (FitQBall, ("gfa",), ("peaks", "qball_status")),
 }
 
 
@@ -30,14 +32,16 @@ def init_dwi_wf(
 ) -> pe.Workflow:
     """Tensor, ADC and IVIM of a diffusion series, denoised and brought into one frame.
 
-    The limb is found in the volumes without weighting; noise is removed by
+    Files that are parts of it are put on one scale first. The limb is found in the
+    volumes without weighting; noise is removed by
     Marchenko-Pastur PCA, and ringing by sub-voxel shifts if asked for; an image with
     reversed phase encoding gives the field that distorts; volumes are registered to
     predictions of a tensor model and resampled once, the distortion being undone and
     the directions turned with them; slices that motion has darkened are replaced by
     the prediction of the others. The tensor is fitted by least squares, the ADC to
     logarithms and IVIM where there are low b-values, with standard errors from the
-    noise; nerves are followed through the tensor.
+    noise; nerves are followed through the tensor. On request the directions of several
+    fibres are sought in nerves and muscles.
 
     Outputs
     -------
@@ -51,7 +55,7 @@ def init_dwi_wf(
         steps.unring()
     if options.dwi.motion != "none":
         steps.one_frame()
-        if options.dwi.outliers and dwi.has_tensor:
+        if dwi.repaired(options):
             steps.repair()
     if dwi.has_tensor:
         tensor = steps.fit("tensor", low_b=options.dwi.low_b_in_tensor, method=options.dwi.tensor)
@@ -60,6 +64,9 @@ def init_dwi_wf(
     steps.fit("adc")
     if dwi.has_ivim(options):
         steps.fit("ivim", method=options.dwi.ivim)
+    if dwi.has_qball(options):
+        regions = [file.record() for file in dwi.regions]
+        steps.fit("qball", regions=regions, min_fraction=options.roi.min_fraction)
     return steps.end()
 
 
@@ -68,19 +75,49 @@ class _Steps:
 
     def __init__(self, dwi: DWIInputs, options: Options, resources: Mapping[str, float]) -> None:
         self.dwi, self.options, self.resources = dwi, options, resources
-        self.gradients = {"bval_file": dwi.bval_file, "bvec_file": dwi.bvec_file}
         fields = [field for name in _FITS for field in _fields(name)]
-        files = ("blip_field", "sigma", "dwi", "bval", "bvec", "confounds", "facts")
+        files = ("blip_field", "sigma", "facts", *(row.key for row in files_of("dwi", TRACTS)))
         self.wf, _, self.outputs = boundary(
             series_name("dwi", dwi.entities), outputs=[*fields, *TRACTS, *files]
         )
-        self.mask = pe.Node(LimbMask(in_file=dwi.file, **self.gradients), name="mask", mem_gb=0.3)
         self.facts = pe.Node(MergeFacts(), name="facts", run_without_submitting=True)
-        self.outputs.inputs.bval, self.outputs.inputs.bvec = dwi.bval_file, dwi.bvec_file
         self.wf.connect([(self.facts, self.outputs, same("facts"))])
         self.series: pe.Node | None = None
         self.noise: pe.Node | None = None
         self.motion: pe.Node | None = None
+        self.runs = self._runs() if len(dwi.files) > 1 else None
+        self.mask = pe.Node(LimbMask(), name="mask", mem_gb=0.3)
+        self._raw(self.mask, in_file="file", bval_file="bval", bvec_file="bvec")
+        self._raw(self.outputs, bval="bval")
+        self._look("before")
+
+    def _runs(self) -> pe.Node:
+        """Put the files of the series together."""
+        parts = CombineRuns(
+            in_files=list(self.dwi.files), bval_files=list(self.dwi.bval_files),
+            bvec_files=list(self.dwi.bvec_files),
+        )  # fmt: skip
+        node = pe.Node(parts, name="runs", mem_gb=self.resources["mem_gb"])
+        self.wf.connect([(node, self.facts, [("facts", "runs")])])
+        return node
+
+    def _raw(self, node: pe.Node, **fields: str) -> None:
+        """Give the raw series or its table (file, bval, bvec) to fields of a node."""
+        for field, what in fields.items():
+            if self.runs is not None:
+                output = "out_file" if what == "file" else f"{what}_file"
+                self.wf.connect(self.runs, output, node, field)
+            elif what == "file":
+                setattr(node.inputs, field, self.dwi.files[0])
+            else:
+                setattr(node.inputs, field, getattr(self.dwi, f"{what}_files")[0])
+
+    def _look(self, name: str) -> None:
+        """Add pictures of the series as it is now."""
+        node = pe.Node(AverageShells(), name=name, mem_gb=0.3)
+        self._feed(node)
+        self._raw(node, bval_file="bval")
+        self.wf.connect([(node, self.outputs, [("out_file", name)])])
 
     def _node(self, interface: Any, name: str, *, fact: str = "", mask: bool = True) -> pe.Node:
         """Add a step that takes the series (and the limb) and tells facts under its name."""
@@ -94,14 +131,15 @@ class _Steps:
     def _feed(self, node: pe.Node, field: str = "in_file") -> None:
         """Connect the series as it is so far, the raw file where nothing was done yet."""
         if self.series is None:
-            setattr(node.inputs, field, self.dwi.file)
+            self._raw(node, **{field: "file"})
         else:
             self.wf.connect(self.series, "out_file", node, field)
 
     def _turned(self, node: pe.Node) -> None:
-        """Connect the directions, turned with the volumes where these were moved."""
+        """Connect the table, its directions turned with the volumes where these were moved."""
+        self._raw(node, bval_file="bval")
         if self.motion is None:
-            node.inputs.bvec_file = self.dwi.bvec_file
+            self._raw(node, bvec_file="bvec")
         else:
             self.wf.connect([(self.motion, node, same("bvec_file"))])
 
@@ -120,24 +158,22 @@ class _Steps:
         """Undo motion, eddy currents and distortion in one interpolation."""
         field = None
         if self.dwi.undistorted(self.options):
-            field = self._node(
-                EstimateField(**_blips(self.dwi), **self.gradients), "field", fact="distortion"
-            )
+            field = self._node(EstimateField(**_blips(self.dwi)), "field", fact="distortion")
+            self._raw(field, bval_file="bval", bvec_file="bvec")
             self.wf.connect([(field, self.outputs, [("field", "blip_field")])])
         axis = self.dwi.pe_axis if self.options.dwi.motion == "eddy" else None
-        self.motion = self._node(CorrectMotion(pe_axis=axis, **self.gradients), "motion")
+        self.motion = self._node(CorrectMotion(pe_axis=axis), "motion")
+        self._raw(self.motion, bval_file="bval", bvec_file="bvec")
         self.series = self.motion
-        self.outputs.inputs.bvec = Undefined
-        self.wf.connect([
-            (self.motion, self.outputs, [("bvec_file", "bvec"), ("confounds", "confounds")]),
-        ])  # fmt: skip
+        self.wf.connect([(self.motion, self.outputs, same("confounds", "xfm"))])
         if field is None:
             return
         self.motion.inputs.field_axis = self.dwi.pe_axis
         self.motion.inputs.pe_sign = self.dwi.pe_sign
         self.motion.inputs.readout_s = self.dwi.readout_s
         # the limb lies elsewhere now
-        self.mask = pe.Node(LimbMask(**self.gradients), name="limb", mem_gb=0.3)
+        self.mask = pe.Node(LimbMask(), name="limb", mem_gb=0.3)
+        self._raw(self.mask, bval_file="bval", bvec_file="bvec")
         self.wf.connect([
             (field, self.motion, same("field")),
             (self.motion, self.mask, [("out_file", "in_file")]),
@@ -145,16 +181,18 @@ class _Steps:
 
     def repair(self) -> None:
         """Replace slices that motion has darkened."""
-        node = self._node(RepairSlices(bval_file=self.dwi.bval_file), "repair", fact="outliers")
+        node = self._node(RepairSlices(), "repair", fact="outliers")
         self._turned(node)
+        self.wf.connect([(node, self.outputs, same("outliers"))])
         self.series = node
 
     def fit(self, name: str, **protocol: object) -> pe.Node:
         """Fit a model to the series as it is now."""
-        given = {"raw_file": self.dwi.file, "bval_file": self.dwi.bval_file}
-        threads = int(self.resources["n_procs"])
-        node = self._node(_FITS[name][0](n_threads=threads, **given, **protocol), name)
+        threads, rician = int(self.resources["n_procs"]), self.options.dwi.rician
+        interface = _FITS[name][0](n_threads=threads, rician=rician, **protocol)
+        node = self._node(interface, name)
         self._turned(node)
+        self._raw(node, raw_file="file")
         self.wf.connect([(node, self.outputs, same(*_fields(name)))])
         if self.noise is not None:
             noise = same("sigma", "n_components", "noise_fraction")
@@ -180,6 +218,11 @@ class _Steps:
     def end(self) -> pe.Workflow:
         """Hand out the series as it was fitted."""
         self._feed(self.outputs, "dwi")
+        self._look("after")
+        if self.motion is None:
+            self._raw(self.outputs, bvec="bvec")
+        else:
+            self.wf.connect([(self.motion, self.outputs, [("bvec_file", "bvec")])])
         return self.wf
 
 
@@ -196,4 +239,4 @@ def _blips(dwi: DWIInputs) -> dict[str, object]:
 def _fields(name: str) -> list[str]:
     """Return what a fit gives to the output folder."""
     _, maps, rest = _FITS[name]
-    return [*maps, *(f"{key}_se" for key in maps if OUTPUTS[key].companions), *rest]
+    return [*maps, *(f"{key}_se" for key in maps if OUTPUTS[key].with_se), *rest]

@@ -54,8 +54,11 @@ def outputs(series: SeriesInputs, options: Options, *, companions: bool = True) 
             paths.append(file_path(FILES[key], series.entities))
             continue
         spec = OUTPUTS[key]
-        beside = ("se", "status") if companions and spec.companions else ()
-        paths += [map_path(spec, series.entities, what, method) for what in ("", *beside)]
+        beside = [("se", spec.with_se), ("status", spec.companions)] if companions else []
+        paths += [
+            map_path(spec, series.entities, what, method)
+            for what in ("", *(name for name, there in beside if there))
+        ]
     return paths
 
 

@@ -24,7 +24,9 @@ def find(invocation: Invocation) -> tuple[Dataset, list[Dataset], Found]:
     raw = open_dataset(invocation.bids_dir, validate=not run.skip_bids_validation)
     derivatives = open_derivatives(run.derivatives)
     selection = select(raw, run)
-    found = find_inputs(raw, selection, derivatives, run.modalities or PROCESSED)
+    found = find_inputs(
+        raw, selection, derivatives, run.modalities or PROCESSED, invocation.options
+    )
     remarks = (*_remarks(invocation, selection), *_no_fat_region(invocation, found))
     found = Found(found.sessions, (*remarks, *found.problems))
     if not any(session.series for session in found.sessions) and _all_remarks(found):

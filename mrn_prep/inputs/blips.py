@@ -41,14 +41,19 @@ class Blip:
 
 
 def find_blip(
-    checker: Checker, series: BidsFile, grid: Grid, metadata: Metadata, files: Sequence[BidsFile]
+    checker: Checker,
+    series: Sequence[BidsFile],
+    grid: Grid,
+    metadata: Metadata,
+    files: Sequence[BidsFile],
 ) -> Blip | None:
-    """Return the image whose phase encoding is opposite to that of a series.
+    """Return the image whose phase encoding is opposite to that of a series and its parts.
 
     Images in ``fmap/`` (suffix epi) and in ``dwi/`` count; one that names the series (IntendedFor,
     B0FieldIdentifier) comes first. What forbids using an image that is there is remarked.
     """
-    candidates = [file for file in files if file is not series and _may_be(file)]
+    own_paths = {part.path for part in series}
+    candidates = [file for file in files if file.path not in own_paths and _may_be(file)]
     if not candidates:
         return None
     told = checker.dataset.metadata
@@ -68,7 +73,7 @@ def find_blip(
         if found:
             reasons.append((file, found))
     for file, reason in reasons[:1]:
-        checker.remark(file.path, reason, f"Distortion of {series.name} is not corrected")
+        checker.remark(file.path, reason, f"Distortion of {series[0].name} is not corrected")
     return None
 
 
@@ -77,9 +82,9 @@ def _may_be(file: BidsFile) -> bool:
     return file.suffix in ("epi", "dwi") and file.is_image and magnitude
 
 
-def _names(metadata: Metadata, of_series: Metadata, series: BidsFile) -> bool:
-    """Whether an image says that it is for a series."""
-    if any(series.path.endswith(path) for path in intended(metadata)):
+def _names(metadata: Metadata, of_series: Metadata, series: Sequence[BidsFile]) -> bool:
+    """Whether an image says that it is for a series, or for a part of it."""
+    if any(part.path.endswith(path) for path in intended(metadata) for part in series):
         return True
     known = {"B0FieldIdentifier", "B0FieldSource"}
     mine, its = (_texts(m, known) for m in (metadata, of_series))

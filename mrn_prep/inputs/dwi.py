@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,31 +11,34 @@ from numpy.typing import NDArray
 from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.blips import AXES, Blip, find_blip
 from mrn_prep.inputs.checks import Checker
-from mrn_prep.inputs.rois import RegionFile
+from mrn_prep.inputs.dwi_parts import B0_MAX, Part, combined, read_part, shared_entities
+from mrn_prep.inputs.rois import RegionFile, of_tissue
 from mrn_prep.inputs.series import SeriesInputs
-from mrn_prep.io.dataset import BidsFile, Dataset
-from mrn_prep.io.gradients import read_rows
+from mrn_prep.io.dataset import BidsFile, Dataset, Metadata
 from mrn_prep.io.names import series_entities
+from mrn_prep.models.eddy import HALF_SPHERE_IMBALANCE
+from mrn_prep.models.motion import gradient_imbalance
+from mrn_prep.models.qball import FEWEST_DIRECTIONS as QBALL_DIRECTIONS
 from mrn_prep.options import Options
-from mrn_prep.outputs import IVIM, TENSOR, TRACTS, Product, files_of, of_modality
+from mrn_prep.outputs import IVIM, QBALL, TENSOR, TRACTS, Product, files_of, of_modality
 
-B0_MAX = 5.0
-"""Volumes up to this b-value (s/mm²) count as not diffusion weighted."""
+__all__ = ["B0_MAX", "DWIInputs", "find_dwi"]
 
 _MIN_DIRECTIONS = 6
+_GIB = 2**30
 _LOW_B, _MIN_LOW, _MIN_HIGH = 200.0, 4, 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class DWIInputs(SeriesInputs):
-    """One diffusion series, ready to process; `files` has one image.
+    """One diffusion series, ready to process; `files` are its parts, usually one.
 
     Attributes
     ----------
-    bval_file, bvec_file
-        Absolute paths.
+    bval_files, bvec_files
+        Absolute paths, as many as images.
     b_s_mm2
-        b-values (s/mm²), one per volume.
+        b-values (s/mm²), one per volume, one part after the other.
     pe_axis
         Voxel axis of phase encoding, or None where the sidecar does not tell.
     n_directions
@@ -45,8 +48,10 @@ class DWIInputs(SeriesInputs):
     pe_sign, readout_s
         Whether phase encoding runs along its axis (1) or against it (-1), and the total
         readout time (s); used with `blip`.
-    nerves
-        Regions of tissue nerve, to be followed.
+    n_shell_directions
+        Those at the largest b-value.
+    regions
+        Regions of tissue nerve, to be followed, and muscle.
     partial_fourier
         Share of k-space that was acquired; 1 where the sidecar does not tell.
     """
@@ -56,20 +61,44 @@ class DWIInputs(SeriesInputs):
     sections = ("dwi",)
     _copies = 3
 
-    bval_file: str
-    bvec_file: str
+    bval_files: tuple[str, ...]
+    bvec_files: tuple[str, ...]
     b_s_mm2: tuple[float, ...]
     pe_axis: int | None
     n_directions: int = _MIN_DIRECTIONS
     partial_fourier: float = 1.0
     blip: Blip | None = None
-    nerves: tuple[RegionFile, ...] = ()
+    n_shell_directions: int = 0
+    regions: tuple[RegionFile, ...] = ()
     pe_sign: int = 1
     readout_s: float = 0.0
 
     def undistorted(self, options: Options) -> bool:
         """Whether distortion by the field is corrected."""
         return self.blip is not None and options.dwi.distortion and options.dwi.motion != "none"
+
+    @property
+    def nerves(self) -> tuple[RegionFile, ...]:
+        """The regions of tissue nerve."""
+        return of_tissue(self.regions, ("nerve",))
+
+    def repaired(self, options: Options) -> bool:
+        """Whether darkened slices are replaced."""
+        return self.has_tensor and options.dwi.outliers and options.dwi.motion != "none"
+
+    def has_qball(self, options: Options) -> bool:
+        """Whether fibre directions are sought where there is more than one."""
+        return options.dwi.qball and not self.without_qball
+
+    @property
+    def without_qball(self) -> str:
+        """What q-ball imaging would need; empty where nothing is missing."""
+        if min(self.b_s_mm2) > B0_MAX or self.n_shell_directions < QBALL_DIRECTIONS:
+            return (
+                f"an image without weighting and {QBALL_DIRECTIONS} directions at one b-value, "
+                f"there are {self.n_shell_directions}"
+            )
+        return "" if self.regions else "regions of tissue nerve or muscle"
 
     def has_tracts(self, options: Options) -> bool:
         """Whether nerves are followed through the tensor."""
@@ -88,9 +117,9 @@ class DWIInputs(SeriesInputs):
         return options.dwi.ivim != "none" and enough
 
     @property
-    def file(self) -> str:
-        """The image."""
-        return self.files[0]
+    def size_gb(self) -> float:
+        """Size of the series as float32 (GB); its grid holds the volumes of all parts."""
+        return self.grid.float32_bytes / _GIB
 
     @property
     def description(self) -> str:
@@ -98,7 +127,9 @@ class DWIInputs(SeriesInputs):
         eddy = "motion and eddy currents" if self.pe_axis is not None else "motion only"
         eddy += ", distortion" * (self.blip is not None)
         made = eddy if self.has_tensor else "ADC only"
-        return f"diffusion, {self.grid.n_volumes} volumes, {made} ({self.sequence_class})"
+        runs = f" of {len(self.files)} files taken together" if len(self.files) > 1 else ""
+        volumes = f"{self.grid.n_volumes} volumes{runs}"
+        return f"diffusion, {volumes}, {made} ({self.sequence_class})"
 
     def products(self, options: Options) -> tuple[Product, ...]:
         """Return what it becomes."""
@@ -108,166 +139,158 @@ class DWIInputs(SeriesInputs):
             *(() if self.has_ivim(options) else IVIM),
             *(() if self.has_tracts(options) else TRACTS),
             *(() if self.undistorted(options) else ("blip_field",)),
+            *(() if self.repaired(options) else ("outliers",)),
+            *(() if self.has_qball(options) else QBALL),
         )
         keys = [row.key for row in of_modality("dwi", skip)]
         keys += [row.key for row in files_of("dwi", skip)]
-        own = {"adc": "adc_status", "ivim_dstar": "ivim_dstar_status"}
+        own = {"adc": "adc_status", "gfa": "qball_status", "ivim_dstar": "ivim_dstar_status"}
         own |= dict.fromkeys(("ivim_f", "ivim_d"), "ivim_status")
         return tuple(Product(key, "", own.get(key, "status")) for key in keys)
 
 
 def find_dwi(
-    dataset: Dataset, files: Sequence[BidsFile], costs: str
+    dataset: Dataset, files: Sequence[BidsFile], costs: str, *, combine: bool = True
 ) -> tuple[list[DWIInputs], list[Problem]]:
-    """Find the diffusion series of one session; what is wrong comes as problems."""
-    found, problems, unweighted = [], [], []
+    """Find the diffusion series of one session; what is wrong comes as problems.
+
+    With `combine`, runs and shells of one protocol are one series.
+    """
+    parts: list[Part] = []
+    problems: list[Problem] = []
     for file in files:
         is_series = file.suffix == "dwi" and file.entities.get("datatype") == "dwi"
         if not (is_series and file.is_image and file.entities.get("part", "mag") == "mag"):
             continue
         checker = Checker(dataset, costs)
-        inputs = _one(checker, file, files)
+        part = read_part(checker, file)
+        problems += checker.problems
+        if part is not None:
+            parts.append(part)
+    together: list[tuple[Part, ...]] = [(part,) for part in parts]
+    if combine:
+        together, remarks = combined(parts)
+        problems += remarks
+    found: list[DWIInputs] = []
+    unweighted: list[Part] = []
+    for several in together:
+        if not any(part.weighted.any() for part in several):
+            unweighted += several
+            continue
+        checker = Checker(dataset, costs)
+        inputs = _series(checker, several, files)
         problems += checker.problems
         if inputs is not None:
             found.append(inputs)
-        elif checker.ok:
-            unweighted.append(file)
     used = {series.blip.file for series in found if series.blip}
-    for file in unweighted:
-        if str(file.full) not in used:
+    for part in unweighted:
+        if str(part.file.full) not in used:
             what = f"no volume has b above {B0_MAX:g}, and no series has the opposite blips"
-            problems.append(Problem(where=file.path, what=what, costs="It is left",
+            problems.append(Problem(where=part.file.path, what=what, costs="It is left",
                                     code=ExitCode.DONE))  # fmt: skip
-    return found, problems
+    return _named_apart(found, together), problems
 
 
-def _one(checker: Checker, file: BidsFile, files: Sequence[BidsFile]) -> DWIInputs | None:
-    grid = checker.grid(file)
-    metadata = checker.metadata(file)
-    pe = checker.choice(metadata, "PhaseEncodingDirection")
-    te_s = checker.number(metadata, "EchoTime")
+def _series(checker: Checker, parts: Sequence[Part], files: Sequence[BidsFile]) -> DWIInputs | None:
+    first = parts[0]
+    metadata = first.metadata
+    b = np.concatenate([part.b_s_mm2 for part in parts])
+    bvecs = np.concatenate([part.bvecs for part in parts], axis=1)
+    weighted = b > B0_MAX
+    distinct = _check_gradients(checker, first, b, bvecs)
     field_t = checker.field_strength(metadata)
-    checker.number(metadata, "TotalReadoutTime")
-    partial_fourier = checker.number(metadata, "PartialFourier")
-    bval_file, bvals = _table(checker, file, ".bval")
-    if grid is not None and bvals is not None and _unweighted(bvals, grid.n_volumes):
-        return None  # of use to a series with the opposite blips, which finds it
-    bvec_file, bvecs = _table(checker, file, ".bvec")
-    if grid is None or bvals is None or bvecs is None:
-        return None
-    n = grid.n_volumes
-    bvals = bvals.ravel()
-    if bvals.size != n:
-        checker.fault(bval_file.path, f"has {bvals.size} b-values", f"wanted {n}, one per volume")
-    if bvecs.shape != (3, n):
-        transposed = " (it looks transposed)" if bvecs.shape == (n, 3) else ""
-        checker.fault(
-            bvec_file.path,
-            f"has {bvecs.shape[0]} rows of {bvecs.shape[1]} values{transposed}",
-            f"wanted 3 rows of {n} values",
-        )
-    if checker.ok:
-        _check_gradients(checker, bval_file, bvec_file, bvals, bvecs)
     if not checker.ok:
         return None
-    if pe is None:
-        checker.remark(
-            metadata.sidecar,
-            "PhaseEncodingDirection is missing",
-            "Eddy-current distortion is not corrected, rigid motion is",
-        )
-    blip = find_blip(checker, file, grid, metadata, files)
+    pe = metadata.values.get("PhaseEncodingDirection")
+    _check_phase_encoding(checker, first, b, bvecs)
+    blip = find_blip(checker, [part.file for part in parts], first.grid, metadata, files)
     readout = metadata.values.get("TotalReadoutTime")
-    distinct = _distinct(bvecs[:, bvals > B0_MAX])
-    shells = "-".join(f"{b:g}" for b in sorted({round(b, -1) for b in bvals if b > B0_MAX}))
-    directions = int((bvals > B0_MAX).sum())
+    partial_fourier, te_s = (_number(metadata, key) for key in ("PartialFourier", "EchoTime"))
+    shells = "-".join(f"{value:g}" for value in sorted({round(v, -1) for v in b[weighted]}))
     field = f"{field_t:g}T-" if field_t else ""
     echo = f"TE{te_s * 1e3:g}-" if te_s else ""
     return DWIInputs(
-        entities=series_entities(file.entities),
-        files=(str(file.full),),
-        bval_file=str(bval_file.full),
-        bvec_file=str(bvec_file.full),
-        sources=(checker.dataset.uri(file), *([blip.source] if blip else [])),
-        b_s_mm2=tuple(float(b) for b in bvals),
-        pe_axis=None if pe is None else AXES[pe[0]],
+        entities=series_entities(shared_entities(parts)),
+        files=tuple(str(part.file.full) for part in parts),
+        bval_files=tuple(str(part.bval_file.full) for part in parts),
+        bvec_files=tuple(str(part.bvec_file.full) for part in parts if part.bvec_file),
+        sources=(
+            *(checker.dataset.uri(part.file) for part in parts), *([blip.source] if blip else []),
+        ),
+        b_s_mm2=tuple(float(value) for value in b),
+        pe_axis=None if pe is None else AXES[str(pe)[0]],
         n_directions=distinct,
+        n_shell_directions=_distinct(bvecs[:, weighted & (b >= 0.9 * b.max())]),
         partial_fourier=partial_fourier or 1.0,
         blip=blip,
         pe_sign=-1 if str(pe).endswith("-") else 1,
         readout_s=float(readout) if isinstance(readout, int | float) else 0.0,
-        grid=grid,
-        sequence_class=f"DWI-{field}{echo}b{shells}-n{directions}",
-    )
+        grid=replace(first.grid, shape=(*first.grid.shape[:3], b.size)),
+        sequence_class=f"DWI-{field}{echo}b{shells}-n{int(weighted.sum())}",
+    )  # fmt: skip
 
 
-def _table(
-    checker: Checker, file: BidsFile, extension: str
-) -> tuple[BidsFile, NDArray[np.floating] | None]:
-    """Read a .bval or .bvec file that applies to the image."""
-    applicable = checker.dataset.applicable(file, extension)
-    if not applicable:
-        checker.fault(
-            file.path, f"has no {extension} file", "wanted one beside it", ExitCode.INPUT_MISSING
+def _named_apart(found: Sequence[DWIInputs], together: Sequence[Sequence[Part]]) -> list[DWIInputs]:
+    """Give back to a series the entities of its first part where two would have one name."""
+    names = {str(part.file.full): part.file.entities for several in together for part in several}
+    taken: list[Mapping[str, str]] = []
+    apart = []
+    for series in found:
+        if series.entities in taken:
+            series = replace(series, entities=series_entities(names[series.files[0]]))
+        taken.append(series.entities)
+        apart.append(series)
+    return apart
+
+
+def _number(metadata: Metadata, key: str) -> float | None:
+    value = metadata.values.get(key)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _check_phase_encoding(
+    checker: Checker, first: Part, b: NDArray[np.floating], bvecs: NDArray[np.floating]
+) -> None:
+    if "PhaseEncodingDirection" not in first.metadata.values:
+        checker.remark(
+            first.metadata.sidecar,
+            "PhaseEncodingDirection is missing",
+            "Eddy-current distortion is not corrected, rigid motion is",
         )
-        return file, None
-    table = applicable[-1]
-    try:
-        return table, read_rows(table.full)
-    except FileNotFoundError:
-        checker.fault(table.path, "is a link to a file that is not there",
-                      code=ExitCode.INPUT_MISSING)  # fmt: skip
-    except OSError as error:
-        checker.fault(table.path, f"cannot be read ({error.strerror})", code=ExitCode.READ_WRITE)
-    except ValueError as error:
-        checker.fault(table.path, str(error), "wanted rows of numbers in UTF-8 text")
-    return table, None
-
-
-def _unweighted(bvals: NDArray[np.floating], n_volumes: int) -> bool:
-    return bvals.size == n_volumes and bool(((bvals >= 0) & (bvals <= B0_MAX)).all())
+        return
+    weighted = b > B0_MAX
+    if gradient_imbalance(bvecs[:, weighted].T, b[weighted]) > HALF_SPHERE_IMBALANCE:
+        assert first.bvec_file is not None
+        checker.remark(
+            first.bvec_file.path,
+            "the directions cover one half of the sphere",
+            "Motion and eddy currents can be told apart in part only (flagged half-sphere)",
+        )
 
 
 def _check_gradients(
-    checker: Checker,
-    bval_file: BidsFile,
-    bvec_file: BidsFile,
-    bvals: NDArray[np.floating],
-    bvecs: NDArray[np.floating],
-) -> None:
-    if not np.isfinite(bvals).all() or (bvals < 0).any():
-        checker.fault(
-            bval_file.path, "has b-values that are negative or not finite", "wanted s/mm2"
-        )
-        return
-    if bvals.max(initial=0.0) > 5e4:
-        checker.fault(
-            bval_file.path, f"has b-values up to {bvals.max():g}", "wanted s/mm2 (not s/m2)"
-        )
+    checker: Checker, first: Part, bvals: NDArray[np.floating], bvecs: NDArray[np.floating]
+) -> int:
+    """Check the table of a whole series; return the number of different directions."""
+    assert first.bvec_file is not None
+    bval_file, bvec_file = first.bval_file, first.bvec_file
     weighted = bvals > B0_MAX
-    norms = np.linalg.norm(bvecs[:, weighted], axis=0)
-    if not np.isfinite(bvecs).all() or (np.abs(norms - 1) > 0.05).any():
-        checker.fault(
-            bvec_file.path,
-            f"{int((~(np.abs(norms - 1) <= 0.05)).sum())} directions are not of unit length",
-            "wanted unit vectors (b = 0 may have zeros)",
-        )
-        return
+    directions = _distinct(bvecs[:, weighted])
     if np.ptp(bvals) <= B0_MAX:
         checker.fault(bval_file.path, f"all volumes have b near {bvals.mean():.4g}",
                       "diffusion needs two different b-values")  # fmt: skip
-        return
+        return directions
     costs = "There is no tensor, ADC alone"
-    if not (~weighted).any():
+    if weighted.all():
         checker.remark(
             bval_file.path, "no volume has b up to 5, the tensor needs one without weighting", costs
         )
-    directions = _distinct(bvecs[:, weighted])
     if directions < _MIN_DIRECTIONS:
         checker.remark(
             bvec_file.path,
             f"has {directions} different directions, the tensor needs {_MIN_DIRECTIONS}", costs,
         )  # fmt: skip
+    return directions
 
 
 def _distinct(directions: NDArray[np.floating]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mrn_prep.errors import Problem
 from mrn_prep.inputs.checks import Checker
@@ -91,6 +91,15 @@ def find_regions(
                     )
                 )
     return found, problems
+
+
+def of_tissue(files: Sequence[RegionFile], tissues: Sequence[str]) -> tuple[RegionFile, ...]:
+    """Return the region files with their regions of some tissues alone."""
+    kept = [
+        replace(file, regions=tuple(r for r in file.regions if r.tissue in tissues))
+        for file in files
+    ]
+    return tuple(file for file in kept if file.regions)
 
 
 def _regions(checker: Checker, file: BidsFile) -> tuple[Region, ...]:

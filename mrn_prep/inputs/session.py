@@ -20,13 +20,13 @@ from mrn_prep.inputs.ir import find_ir
 from mrn_prep.inputs.megre import find_megre
 from mrn_prep.inputs.mese import find_mese
 from mrn_prep.inputs.mt import find_mtr, find_mts
-from mrn_prep.inputs.rois import RegionFile, find_regions
+from mrn_prep.inputs.rois import RegionFile, find_regions, of_tissue
 from mrn_prep.inputs.select import Selection
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.inputs.vfa import VFAInputs, find_vfa
 from mrn_prep.io.dataset import BidsFile, Dataset
 from mrn_prep.io.tables import read_table
-from mrn_prep.options import PROCESSED
+from mrn_prep.options import PROCESSED, Options
 from mrn_prep.outputs import is_companion
 
 Kind = TypeVar("Kind", bound=SeriesInputs)
@@ -106,13 +106,15 @@ def find_inputs(
     selection: Selection,
     derivatives: Sequence[Dataset] = (),
     modalities: Sequence[str] = PROCESSED,
+    options: Options | None = None,
 ) -> Found:
     """Find and check the input of all selected sessions."""
+    options = options or Options()
     sites, problems = _sites(dataset)
     sessions = []
     for subject, session in selection.sessions:
         inputs, wrong = _session(
-            dataset, subject, session, selection, derivatives, modalities, sites
+            dataset, subject, session, selection, derivatives, modalities, options, sites
         )
         sessions.append(inputs)
         problems += wrong
@@ -126,15 +128,16 @@ def _session(
     selection: Selection,
     derivatives: Sequence[Dataset],
     modalities: Sequence[str],
+    options: Options,
     sites: Mapping[str, str],
 ) -> tuple[SessionInputs, list[Problem]]:
     files = [f for f in dataset.files(subject, session) if selection.passes(f)]
     label = session_label(subject, session)
-    series, problems = _series(dataset, files, derivatives, (subject, session), modalities)
+    series, problems = _series(dataset, files, derivatives, (subject, session), modalities, options)
     regions, wrong = find_regions(derivatives, subject, session)
     problems += wrong + _left(files, label)
-    nerves = _nerves(regions)
-    series = [replace(s, nerves=nerves) if isinstance(s, DWIInputs) else s for s in series]
+    series = [_with_regions(s, regions) if isinstance(s, DWIInputs) else s for s in series]
+    problems += _no_qball(series, options)
     if regions and "t2" in modalities:
         images, wrong = find_anatomy(dataset, files, f"T2 signal ratio of {label} is left out")
         series += images
@@ -160,13 +163,23 @@ def _session(
     return inputs, problems
 
 
-def _nerves(regions: Sequence[RegionFile]) -> tuple[RegionFile, ...]:
-    """Return the region files with their nerves alone."""
-    kept = [
-        replace(file, regions=tuple(r for r in file.regions if r.tissue == "nerve"))
-        for file in regions
+def _with_regions(series: DWIInputs, regions: Sequence[RegionFile]) -> DWIInputs:
+    return replace(series, regions=of_tissue(regions, ("nerve", "muscle")))
+
+
+def _no_qball(series: Sequence[SeriesInputs], options: Options) -> list[Problem]:
+    """Say which diffusion series cannot have what was asked for."""
+    asked = [s for s in series if isinstance(s, DWIInputs)] if options.dwi.qball else []
+    return [
+        Problem(
+            where=one.sources[0].rpartition("/")[2],
+            what=f"q-ball imaging (--dwi-qball) needs {one.without_qball}",
+            costs="It is left out",
+            code=ExitCode.DONE,
+        )
+        for one in asked
+        if one.without_qball
     ]
-    return tuple(file for file in kept if file.regions)
 
 
 def _series(
@@ -175,6 +188,7 @@ def _series(
     derivatives: Sequence[Dataset],
     who: tuple[str, str | None],
     modalities: Sequence[str],
+    options: Options,
 ) -> tuple[list[SeriesInputs], list[Problem]]:
     """Find all series; B1+ comes first, because others are corrected by it."""
     label = session_label(*who)
@@ -191,7 +205,8 @@ def _series(
         if modality in modalities:
             costs = f"{_NAMES[modality]} of {label} is left out"
             arguments = (dataset, files, b1, costs) if with_b1 else (dataset, files, costs)
-            more, wrong = finder(*arguments)
+            how = {"combine": options.dwi.combine} if modality == "dwi" else {}
+            more, wrong = finder(*arguments, **how)
             found += more
             problems += wrong
     if "dce" in modalities:

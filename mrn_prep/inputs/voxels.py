@@ -58,8 +58,8 @@ def _without(session: SessionInputs, bad: set[int], told: Sequence[Problem]) -> 
         if isinstance(series, CorrectedInputs) and id(series.b1) in bad:
             return replace(series, b1=None)
         if isinstance(series, DWIInputs):
-            nerves = tuple(file for file in series.nerves if file.file not in unread)
-            return replace(series, nerves=nerves)
+            regions = tuple(file for file in series.regions if file.file not in unread)
+            return replace(series, regions=regions)
         return series
 
     return replace(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,9 @@ from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
 from mrn_prep.interfaces.dwi import SeriesInputSpec
 from mrn_prep.io.gradients import read_gradients
 from mrn_prep.io.images import array, load, same_grid, voxel_mm
+from mrn_prep.io.tables import frame, write_table
 from mrn_prep.measure.regions import slice_axis
-from mrn_prep.models.outlier_slices import repair_slices
+from mrn_prep.models.outlier_slices import SliceOutliers, repair_slices
 from mrn_prep.models.susceptibility import estimate_field
 
 
@@ -78,6 +81,7 @@ class _RepairInputSpec(SeriesInputSpec):
 
 class _RepairOutputSpec(FactsOutputSpec):
     out_file = File(exists=True, desc="series with lost slices replaced")
+    outliers = File(exists=True, desc="how far each slice is from its prediction")
 
 
 class RepairSlices(MapInterface):
@@ -94,9 +98,24 @@ class RepairSlices(MapInterface):
             array(image), b_s_mm2, bvecs, array(mask) > 0, slice_axis(image.affine)
         )
         self.write(runtime, image, out_file=repaired)
-        n = int(found.outlier.sum())
+        n, judged = int(found.outlier.sum()), found.outlier | ~np.isnan(found.z)
+        table = frame(_slice_rows(found), "outliers")
+        path = write_table(table, Path(runtime.cwd) / "outliers.tsv", "outliers")
+        self._results["outliers"] = str(path)
         self.tell(
-            quality={"n_outlier_slices": float(n)},
+            quality={
+                "n_outlier_slices": float(n),
+                "outlier_fraction": 100 * n / judged.sum() if judged.any() else np.nan,
+            },
             method=f"{n} darkened slices replaced by the prediction of the others" if n else "",
         )
         return runtime
+
+
+def _slice_rows(found: SliceOutliers) -> Iterator[dict[str, object]]:
+    for volume in range(found.outlier.shape[1]):
+        for k in range(found.outlier.shape[0]):
+            yield {
+                "volume": volume, "slice": k, "z": found.z[k, volume],
+                "loss": found.loss[k, volume], "replaced": int(found.outlier[k, volume]),
+            }  # fmt: skip

@@ -112,6 +112,7 @@ class Unring(MapInterface):
 
 
 class _MergeFactsInputSpec(BaseInterfaceInputSpec):
+    runs = traits.Dict(desc="facts of files taken together")
     denoising = traits.Dict(desc="facts of denoising")
     unringing = traits.Dict(desc="facts of Gibbs unringing")
     distortion = traits.Dict(desc="facts of the field")
@@ -121,6 +122,7 @@ class _MergeFactsInputSpec(BaseInterfaceInputSpec):
     adc = traits.Dict(desc="facts of the ADC")
     tracts = traits.Dict(desc="facts of the nerves that were followed")
     ivim = traits.Dict(desc="facts of IVIM")
+    qball = traits.Dict(desc="facts of q-ball imaging")
 
 
 class MergeFacts(MapInterface):
@@ -131,8 +133,8 @@ class MergeFacts(MapInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         steps = (
-            "denoising", "unringing", "distortion", "motion", "outliers", "tensor", "adc", "ivim",
-            "tracts",
+            "runs", "denoising", "unringing", "distortion", "motion", "outliers", "tensor", "adc",
+            "ivim", "qball", "tracts",
         )  # fmt: skip
         given = [getattr(self.inputs, step) for step in steps]
         flags = {f for facts in given if facts for f in facts["ValidityFlags"]}

@@ -16,6 +16,7 @@ from mrn_prep.io.images import array, load, same_grid, voxel_mm
 from mrn_prep.models.adc import fit_adc, select_adc_volumes
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti_map import map_dti
+from mrn_prep.models.dwi_quality import temporal_snr, tensor_quality
 from mrn_prep.models.gradient_check import check_directions
 from mrn_prep.models.ivim import fit_ivim
 from mrn_prep.models.noise import sigma_from_background
@@ -29,29 +30,32 @@ _HOW = {
 }
 
 
-class _FitInputSpec(SeriesInputSpec):
+class FitInputSpec(SeriesInputSpec):
+    """What every fit to a diffusion series takes."""
+
     mask = File(exists=True, mandatory=True, desc="voxels to fit")
     raw_file = File(exists=True, mandatory=True, desc="series as acquired, for its noise")
     sigma = File(exists=True, desc="noise of the raw series, from denoising")
     n_components = File(exists=True, requires=["sigma"], desc="components that denoising kept")
     noise_fraction = File(exists=True, requires=["sigma"], desc="noise left beside them")
     low_b = traits.Bool(False, usedefault=True, desc="keep 5 < b < 200 s/mm2")
+    rician = traits.Bool(True, usedefault=True, desc="take the noise floor into account")
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads")
 
 
-class _Fit(MapInterface):
+class FitInterface(MapInterface):
     """What every fit to a diffusion series loads."""
 
-    input_spec = _FitInputSpec
+    input_spec = FitInputSpec
 
-    def _loaded(self) -> tuple[Any, Any, Any, Any, Any]:
+    def loaded(self) -> tuple[Any, Any, Any, Any, Any]:
         """Return image, mask, b-values, directions and the raw series."""
         image, mask = load(self.inputs.in_file), load(self.inputs.mask)
         same_grid(image, mask)
         b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
         return image, array(mask) > 0, b_s_mm2, bvecs, array(load(self.inputs.raw_file))
 
-    def _noise(self, raw: Any, inside: Any) -> tuple[Denoised | NDArray[Any] | None, float]:
+    def noise_of(self, raw: Any, inside: Any) -> tuple[Denoised | NDArray[Any] | None, float]:
         """Return the noise as the fit takes it, and its typical standard deviation."""
         if self.inputs.sigma:
             maps = (self.inputs.sigma, self.inputs.n_components, self.inputs.noise_fraction)
@@ -60,13 +64,17 @@ class _Fit(MapInterface):
         sigma = sigma_from_background(raw, inside)
         return (np.full(inside.shape, sigma) if np.isfinite(sigma) else None), sigma
 
+    def series(self, image: Any) -> NDArray[np.float32]:
+        """Return the series, 0 where a volume was not measured."""
+        return np.nan_to_num(array(image), nan=0.0)
+
     def _arguments(self, image: Any, used: Any, inside: Any, noise: Any) -> dict[str, Any]:
         """Return signal and noise of the volumes in use, as ADC and IVIM take them."""
-        series = np.nan_to_num(array(image)[..., used], nan=0.0)
+        series, rician = self.series(image)[..., used], self.inputs.rician
         threads = {"mask": inside, "n_threads": self.inputs.n_threads}
         if not isinstance(noise, Denoised):
-            return {"signal": series, "sigma": noise, **threads}
-        signal, left = noise.for_fit(series, inside)
+            return {"signal": series, "sigma": noise, "rician": rician, **threads}
+        signal, left = noise.for_fit(series, inside, rician=rician)
         return {"signal": signal, "sigma": noise.sigma, "noise": left, "rician": False, **threads}
 
 
@@ -85,22 +93,22 @@ class _FitDTIOutputSpec(FactsOutputSpec):
     status = File(exists=True, desc="reason codes")
 
 
-class _FitDTIInputSpec(_FitInputSpec):
+class _FitDTIInputSpec(FitInputSpec):
     method = traits.Enum("wls", "nlls", "restore", usedefault=True, desc="how it is fitted")
 
 
-class FitDTI(_Fit):
+class FitDTI(FitInterface):
     """Fit the diffusion tensor with standard errors."""
 
     input_spec = _FitDTIInputSpec
     output_spec = _FitDTIOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        image, inside, b_s_mm2, bvecs, raw = self._loaded()
-        noise, sigma = self._noise(raw, inside)
+        image, inside, b_s_mm2, bvecs, raw = self.loaded()
+        noise, sigma = self.noise_of(raw, inside)
         fit, used = map_dti(
             array(image), b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b,
-            method=self.inputs.method, n_threads=self.inputs.n_threads,
+            method=self.inputs.method, rician=self.inputs.rician, n_threads=self.inputs.n_threads,
         )  # fmt: skip
         doubt = check_directions(fit.v1, fit.fa, voxel_mm(image), inside).clearly_better
         self.write(
@@ -117,6 +125,8 @@ class FitDTI(_Fit):
             "n_volumes": float(b_s_mm2.size),
             "n_b0": float((~weighted).sum()),
             "n_directions": float(n_directions),
+            "tsnr_b0": temporal_snr(raw[..., ~weighted], inside),
+            **tensor_quality(array(image)[..., used], b_s_mm2[used], bvecs[used], inside, sigma),
         }
         low = (b_s_mm2 > B0_MAX) & (b_s_mm2 < 200) & used
         self.tell(
@@ -124,7 +134,8 @@ class FitDTI(_Fit):
             flags=["few-directions"] * (n_directions < MIN_DIRECTIONS)
             + ["low-b-in-tensor"] * bool(low.any())
             + ["gradients-doubtful"] * doubt
-            + ["no-se"] * (not np.isfinite(fit.fa_se).any()),
+            + ["no-se"] * (not np.isfinite(fit.fa_se).any())
+            + ["noise-floor"] * (not self.inputs.rician or noise is None),
             method=f"DTI, {_HOW[self.inputs.method]}, true b-values",
             references=["doi:10.1006/jmrb.1994.1037", "doi:10.1016/j.neuroimage.2006.07.001"],
         )
@@ -137,14 +148,14 @@ class _FitADCOutputSpec(FactsOutputSpec):
     adc_status = File(exists=True, desc="reason codes")
 
 
-class FitADC(_Fit):
+class FitADC(FitInterface):
     """Fit the apparent diffusion coefficient, directions of a shell by their geometric mean."""
 
     output_spec = _FitADCOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        image, inside, b_s_mm2, _, raw = self._loaded()
-        noise, sigma = self._noise(raw, inside)
+        image, inside, b_s_mm2, _, raw = self.loaded()
+        noise, sigma = self.noise_of(raw, inside)
         used = select_adc_volumes(b_s_mm2, self.inputs.low_b)
         fit = fit_adc(b_s_mm2=b_s_mm2[used], **self._arguments(image, used, inside, noise))
         self.write(runtime, image, adc=fit.adc_mm2_s, adc_se=fit.adc_se_mm2_s,
@@ -152,7 +163,8 @@ class FitADC(_Fit):
         lowest = b_s_mm2 <= b_s_mm2.min() + B0_MAX
         self.tell(
             quality=series_quality(raw[..., lowest], inside, sigma, fit.status),
-            flags=["no-se"] * (not np.isfinite(fit.adc_se_mm2_s).any()),
+            flags=["no-se"] * (not np.isfinite(fit.adc_se_mm2_s).any())
+            + ["noise-floor"] * (not self.inputs.rician or noise is None),
             method="ADC, logarithms weighted by the signal, true b-values",
             references=["doi:10.1063/1.1695690"],
         )
@@ -170,19 +182,19 @@ class _FitIVIMOutputSpec(FactsOutputSpec):
     ivim_dstar_status = File(exists=True, desc="reason codes of D*")
 
 
-class _FitIVIMInputSpec(_FitInputSpec):
+class _FitIVIMInputSpec(FitInputSpec):
     method = traits.Enum("segmented", "full", usedefault=True, desc="how f and D* are found")
 
 
-class FitIVIM(_Fit):
+class FitIVIM(FitInterface):
     """Fit intravoxel incoherent motion (IVIM)."""
 
     input_spec = _FitIVIMInputSpec
     output_spec = _FitIVIMOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        image, inside, b_s_mm2, _, raw = self._loaded()
-        noise, _ = self._noise(raw, inside)
+        image, inside, b_s_mm2, _, raw = self.loaded()
+        noise, _ = self.noise_of(raw, inside)
         used = np.ones(b_s_mm2.size, np.bool_)
         fit = fit_ivim(
             b_s_mm2=b_s_mm2, method=self.inputs.method,

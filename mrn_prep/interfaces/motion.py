@@ -15,9 +15,16 @@ from mrn_prep.interfaces.dwi import SeriesInputSpec
 from mrn_prep.io.gradients import read_gradients, write_gradients
 from mrn_prep.io.images import array, load, same_grid, voxel_mm
 from mrn_prep.io.tables import frame, write_table
+from mrn_prep.io.transforms import write_itk
 from mrn_prep.models.eddy import Distortion, MotionEddyResult, correct_motion_eddy
-from mrn_prep.models.motion import rotation_vector
+from mrn_prep.models.motion import rigid_to_world, rotation_vector
 from mrn_prep.models.status import Reason
+
+_EDDY = (
+    "eddy_shift_mm", "eddy_x", "eddy_y", "eddy_z", "eddy_xx", "eddy_yy", "eddy_zz", "eddy_xy",
+    "eddy_xz", "eddy_yz",
+)  # fmt: skip
+"""Columns of the coefficients of `mrn_prep.models.motion.eddy_basis`."""
 
 
 class _CorrectMotionInputSpec(SeriesInputSpec):
@@ -36,6 +43,7 @@ class _CorrectMotionOutputSpec(FactsOutputSpec):
     out_file = File(exists=True, desc="series in the frame of the first b0")
     bvec_file = File(exists=True, desc="directions turned with the volumes (FSL's convention)")
     confounds = File(exists=True, desc="parameters of each volume")
+    xfm = File(exists=True, desc="rigid transforms from the reference to each volume (ITK)")
 
 
 class CorrectMotion(MapInterface):
@@ -67,6 +75,8 @@ class CorrectMotion(MapInterface):
         self._results["bvec_file"] = str(bvec_file)
         table = frame(_volume_rows(result, b_s_mm2), "confounds")
         self._results["confounds"] = str(write_table(table, folder / "confounds.tsv", "confounds"))
+        world = rigid_to_world(_applied(result), image.affine, image.shape[:3], size)
+        self._results["xfm"] = str(write_itk(world, folder / "motion.txt"))
         framewise = float(np.nanmean(result.framewise_mm[1:]))
         eddy = self.inputs.pe_axis is not None
         self.tell(
@@ -89,13 +99,19 @@ class CorrectMotion(MapInterface):
         return runtime
 
 
+def _applied(result: MotionEddyResult) -> NDArray[np.floating]:
+    """Return the transforms by which the volumes were resampled."""
+    if result.improved:
+        return result.rigid
+    return np.broadcast_to(np.eye(4), result.rigid.shape)
+
+
 def _volume_rows(
     result: MotionEddyResult, b_s_mm2: NDArray[np.floating]
 ) -> Iterator[dict[str, object]]:
     n = len(b_s_mm2)
-    eddy = np.zeros((n, 4))
-    known = min(4, result.eddy.shape[1])
-    eddy[:, :known] = result.eddy[:, :known]
+    eddy = np.zeros((n, len(_EDDY)))
+    eddy[:, : result.eddy.shape[1]] = result.eddy
     for i in range(n):
         rotation = np.full(3, np.nan)
         if np.isfinite(result.rigid[i]).all():
@@ -108,8 +124,7 @@ def _volume_rows(
             **{f"rot_{axis}_deg": rotation[k] for k, axis in enumerate("xyz")},
             "displacement_mm": result.displacement_mm[i],
             "framewise_displacement_mm": result.framewise_mm[i],
-            "eddy_shift_mm": eddy[i, 0],
-            **{f"eddy_{axis}": eddy[i, k + 1] for k, axis in enumerate("xyz")},
+            **dict(zip(_EDDY, eddy[i], strict=True)),
             "gain": result.gain[i],
             "outside_fraction": result.outside_fraction[i],
             "status": int(result.status[i]),

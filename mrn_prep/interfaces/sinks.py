@@ -112,7 +112,7 @@ class SaveFiles(_Save):
             if spec.extension == ".nii.gz":
                 own = {"Description": spec.description, "SkullStripped": False, **sidecar}
                 write_json(sidecar_path(path), own)
-            elif spec.extension == ".trk":
+            elif spec.extension in (".trk", ".txt"):
                 write_json(sidecar_path(path), {"Description": spec.description, **sidecar})
             elif spec.table:
                 write_json(sidecar_path(path), dictionary(spec.table))
@@ -125,4 +125,5 @@ def map_files(product: Product) -> list[tuple[str, str]]:
     key = product.key
     if not OUTPUTS[key].companions:
         return [("", key)]
-    return [("", key), ("se", f"{key}_se"), ("status", product.status)]
+    se = [("se", f"{key}_se")] if OUTPUTS[key].with_se else []
+    return [("", key), *se, ("status", product.status)]

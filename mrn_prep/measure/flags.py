@@ -25,6 +25,12 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "reversed phase encoding agreed best as they were.",
         "no-eddy": "Eddy-current distortion was not corrected (no phase-encoding direction).",
         "not-denoised": "The series was not denoised.",
+        "runs-rescaled": "Files taken together differed in scale by more than 5 % and were brought "
+        "to one by their unweighted volumes.",
+        "run-scale-unknown": "A file taken together with others has no unweighted volume: its "
+        "scale was taken as theirs.",
+        "noise-floor": "The noise floor of magnitudes was left in, or the noise is not known: weak "
+        "signals read high, diffusivities low.",
         "low-b-in-tensor": "Volumes with 5 < b < 200 s/mm2 are in the tensor fit.",
         "gradients-doubtful": "Fibres continue one another clearly better with the axes of the "
         "gradient table exchanged or reflected: the table should be checked.",

@@ -22,7 +22,9 @@ class Denoised:
     n_components: Float
     noise_fraction: Float
 
-    def for_fit(self, series: Float, mask: Bool) -> tuple[Float, RetainedNoise]:
+    def for_fit(
+        self, series: Float, mask: Bool, *, rician: bool = True
+    ) -> tuple[Float, RetainedNoise]:
         """Return the amplitudes of (some of) the series' volumes and the noise left in them.
 
         Parameters
@@ -31,6 +33,8 @@ class Denoised:
             Denoised magnitudes, which are means: their Rician bias exceeds their error.
         mask : bool array, shape (x, y, z)
             Voxels to describe.
+        rician : bool
+            Free the means of their Rician bias.
 
         Returns
         -------
@@ -39,5 +43,8 @@ class Denoised:
             out of a fit.
         noise : RetainedNoise
         """
-        signal = np.nan_to_num(amplitude_from_mean(series, self.sigma[..., None]), nan=0.0)
+        signal = np.nan_to_num(series, nan=0.0)
+        if rician:
+            amplitude = amplitude_from_mean(series, self.sigma[..., None])
+            signal = np.nan_to_num(amplitude, nan=0.0)
         return signal, retained_noise(signal, self.n_components, self.noise_fraction, mask)

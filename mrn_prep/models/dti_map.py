@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti import DTIResult, fit_dti, select_tensor_volumes
 from mrn_prep.models.dti_robust import fit_dti_nlls, fit_dti_restore
+from mrn_prep.models.noise_floor import without_floor
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
@@ -25,6 +26,7 @@ def map_dti(
     *,
     low_b: bool = False,
     method: Method = "wls",
+    rician: bool = True,
     n_threads: int = 1,
 ) -> tuple[DTIResult, Bool]:
     """Fit the tensor to a processed series.
@@ -44,6 +46,8 @@ def map_dti(
         Whether volumes with 5 < b < 200 s/mm² stay in the fit.
     method : {"wls", "nlls", "restore"}
         Weighted linear least squares; nonlinear; or nonlinear without volumes that do not belong.
+    rician
+        Whether the noise floor of magnitudes is taken into account.
     n_threads
         Threads of the nonlinear fits.
 
@@ -58,10 +62,14 @@ def map_dti(
     chosen, b, g = measured[..., used], b_s_mm2[used], bvecs[used]
     signal, left = chosen, None
     if isinstance(noise, Denoised):
-        signal, left = noise.for_fit(chosen, mask)
+        signal, left = noise.for_fit(chosen, mask, rician=rician)
     sigma = noise.sigma if isinstance(noise, Denoised) else noise
     if method == "wls":
+        if rician and left is None and sigma is not None:
+            signal = without_floor(chosen, b, g, mask, sigma)
         return fit_dti(signal, b, g, mask, sigma, noise=left), used
     fit = {"nlls": fit_dti_nlls, "restore": fit_dti_restore}[method]
-    found = fit(signal, b, g, mask, sigma, noise=left, rician=left is None, n_threads=n_threads)
+    found = fit(
+        signal, b, g, mask, sigma, noise=left, rician=rician and left is None, n_threads=n_threads
+    )
     return found, used

@@ -163,10 +163,11 @@ def _section(
             )
         )
         faults.append(f"{lost.name}: {fault}")
-    extra = diffusion.figures_of(series) if series.modality == "dwi" else []
+    grid, extra = shown.grid if shown else None, []
     if series.modality == "dwi":
+        extra = diffusion.figures_of(series, grid)
         profile = perfusion.table_of(series, "nerve_profile")
-        extra += tracts.figures_of(series, shown.grid if shown else None, profile)
+        extra += tracts.figures_of(series, grid, profile)
     if series.modality == "dce":
         extra = perfusion.figures_of(series)
     faults += [f"{figure_title}: {fault}" for figure_title, _, fault in extra if fault]
@@ -214,7 +215,8 @@ def _card(
                        flags=map_.flags, picture=picture)  # fmt: skip
     assert shown is not None and volume.values is not None
     if volume.values.ndim > 3:
-        body, fault = _directions(series, volume.values, shown, title)
+        # of several directions the first is the main one
+        body, fault = _directions(series, volume.values[..., :3], shown, title)
         return MapCard(anchor=anchor, title=title, unit="", description=about, flags=map_.flags,
                        picture=Figure(title=title, body=body, fault=fault))  # fmt: skip
     values = volume.values * spec.table_scale
@@ -244,7 +246,7 @@ def _beside(
     spec, found = map_.spec, []
     unit = html.unit(spec.table_units or spec.units)
     if spec.companions:
-        found.append(_standard_error(map_, title, shown, unit))
+        found += [_standard_error(map_, title, shown, unit)] if spec.has_se else []
         status = _read_companion(map_.status, shown)
         if status.values is None:
             found.append(Figure(title="Status", fault=f"the status map: {status.fault}"))

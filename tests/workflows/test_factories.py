@@ -71,8 +71,8 @@ def dwi(common, tmp_path):
     for name in ("bval", "bvec"):
         (tmp_path / name).touch()
     return DWIInputs(
-        **common("dwi", run="1"), bval_file=str(tmp_path / "bval"),
-        bvec_file=str(tmp_path / "bvec"), b_s_mm2=(0.0, 800.0), pe_axis=1,
+        **common("dwi", run="1"), bval_files=(str(tmp_path / "bval"),),
+        bvec_files=(str(tmp_path / "bvec"),), b_s_mm2=(0.0, 800.0), pe_axis=1,
     )  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def test_t2_takes_the_fat_fraction_of_the_session(session, tmp_path):
 
 
 def test_blips_undistort_the_diffusion_series(session, dwi, tmp_path):
-    blip = Blip(file=dwi.file, source="bids:raw:blip", volumes=(0,), pe_axis=1, pe_sign=-1,
+    blip = Blip(file=dwi.files[0], source="bids:raw:blip", volumes=(0,), pe_axis=1, pe_sign=-1,
                 readout_s=0.04)  # fmt: skip
     lone = replace(session, series=(replace(dwi, blip=blip, readout_s=0.04),))
     for values in all_values("dwi"):

@@ -1,0 +1,133 @@
+"""Nipype face of what concerns a diffusion series as a whole: its parts, its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
+from numpy.typing import NDArray
+
+from mrn_prep.inputs.dwi import B0_MAX
+from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
+from mrn_prep.io.atomic import write_text
+from mrn_prep.io.gradients import read_rows
+from mrn_prep.io.images import array, load, same_grid
+from mrn_prep.models.dwi_quality import shells_of
+from mrn_prep.models.mask import limb_mask
+from mrn_prep.models.run_scale import relative_scale
+
+_SAME_SCALE = 0.01  # what the medians of two runs differ by without a reason
+_RESCALED = 0.05  # what a reader must know of
+
+
+class _CombineRunsInputSpec(BaseInterfaceInputSpec):
+    in_files = traits.List(File(exists=True), mandatory=True, desc="parts, the first as reference")
+    bval_files = traits.List(File(exists=True), mandatory=True, desc="their b-values (s/mm2)")
+    bvec_files = traits.List(File(exists=True), mandatory=True, desc="their directions")
+
+
+class _CombineRunsOutputSpec(FactsOutputSpec):
+    out_file = File(exists=True, desc="all volumes, on the scale of the first part")
+    bval_file = File(exists=True, desc="their b-values")
+    bvec_file = File(exists=True, desc="their directions")
+
+
+class CombineRuns(MapInterface):
+    """Take the parts of a diffusion series as one, on one scale.
+
+    Unweighted volumes tell the scale; a part without any is taken as it is, and flagged.
+    """
+
+    input_spec = _CombineRunsInputSpec
+    output_spec = _CombineRunsOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        images = [load(file) for file in self.inputs.in_files]
+        same_grid(*images)
+        bvals = [read_rows(file).ravel() for file in self.inputs.bval_files]
+        bvecs = [read_rows(file) for file in self.inputs.bvec_files]
+        both = list(zip(images, bvals, strict=True))
+        b0 = [_mean(image, np.flatnonzero(b <= B0_MAX)) for image, b in both]
+        scales = _scales(b0)
+        series = np.empty((*images[0].shape[:3], sum(b.size for b in bvals)), dtype=np.float32)
+        start = 0
+        for image, b, scale in zip(images, bvals, scales, strict=True):
+            part = array(image).reshape(*image.shape[:3], b.size)
+            change = np.isfinite(scale) and abs(scale - 1) > _SAME_SCALE
+            series[..., start : start + b.size] = part / np.float32(scale) if change else part
+            start += b.size
+        self.write(runtime, images[0], out_file=series)
+        folder = Path(runtime.cwd)
+        for name, table in (("bval", np.concatenate(bvals)[None]), ("bvec", np.hstack(bvecs))):
+            text = "\n".join(" ".join(f"{value:.8g}" for value in row) for row in table) + "\n"
+            path = write_text(folder / f"series.{name}", text)
+            self._results[f"{name}_file"] = str(path)
+        known = np.array(scales[1:])
+        rescaled = bool((np.abs(known - 1) > _RESCALED).any())
+        self.tell(
+            quality={
+                "n_runs": float(len(images)),
+                **{f"run{i}_scale": scale for i, scale in enumerate(scales[1:], start=2)},
+            },
+            flags=["runs-rescaled"] * rescaled
+            + ["run-scale-unknown"] * (not np.isfinite(known).all()),
+            method=f"{len(images)} files taken together"
+            + ", brought to one scale by their unweighted volumes" * rescaled,
+        )
+        return runtime
+
+
+def _mean(image: Any, volumes: NDArray[np.intp]) -> NDArray[np.float32] | None:
+    """Average some volumes; None where there are none."""
+    if not volumes.size:
+        return None
+    values = array(image).reshape(*image.shape[:3], -1)
+    mean: NDArray[np.float32] = values[..., volumes].mean(axis=-1)
+    return mean
+
+
+def _scales(b0: list[NDArray[np.float32] | None]) -> list[float]:
+    """Return the scale of each part relative to the first that has unweighted volumes."""
+    reference = next((mean for mean in b0 if mean is not None), None)
+    if reference is None:
+        return [np.nan] * len(b0)
+    limb = limb_mask(reference)
+    return [np.nan if one is None else relative_scale(one, reference, limb) for one in b0]
+
+
+class _AverageInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc="diffusion series")
+    bval_file = File(exists=True, mandatory=True, desc="b-values (s/mm2)")
+
+
+class _AverageOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc="mean of the lowest and of the highest b-value")
+
+
+class AverageShells(MapInterface):
+    """Average the volumes of the lowest and those of the highest b-value: a series to look at."""
+
+    input_spec = _AverageInputSpec
+    output_spec = _AverageOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        image = load(self.inputs.in_file)
+        b = read_rows(self.inputs.bval_file).ravel()
+        lowest, highest = b <= b.min() + B0_MAX, list(shells_of(b).values())[-1]
+        means = [_known_mean(image, np.flatnonzero(chosen)) for chosen in (lowest, highest)]
+        self.write(runtime, image, out_file=np.stack(means, axis=-1))
+        return runtime
+
+
+def _known_mean(image: Any, volumes: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Average volumes where they are known; NaN where none is."""
+    total = np.zeros(image.shape[:3], dtype=np.float32)
+    count = np.zeros(image.shape[:3], dtype=np.float32)
+    for i in volumes:
+        values = np.asarray(image.dataobj[..., i], dtype=np.float32)
+        known = np.isfinite(values)
+        total[known] += values[known]
+        count += known
+    return np.where(count > 0, total / np.maximum(count, 1), np.float32(np.nan))
