@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, traits
+from numpy.typing import NDArray
 
 from mrn_prep.errors import BadDataError
 from mrn_prep.inputs.dwi import B0_MAX
@@ -18,6 +19,7 @@ from mrn_prep.io.images import array, load, same_grid, voxel_mm
 from mrn_prep.io.tables import frame, write_table
 from mrn_prep.measure.regions import slice_axis
 from mrn_prep.models.outlier_slices import SliceOutliers, repair_slices
+from mrn_prep.models.quality import measured_volumes
 from mrn_prep.models.susceptibility import estimate_field
 
 
@@ -47,15 +49,18 @@ class EstimateField(MapInterface):
         if image.shape[:3] != blip.shape[:3]:
             raise BadDataError(f"{self.inputs.blip_file}: has another matrix than the series.")
         b_s_mm2, _ = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
-        first = int(np.flatnonzero(b_s_mm2 <= B0_MAX)[0])
-        pair = [array(image)[..., first], _volume(blip, self.inputs.blip_volumes[0])]
+        inside = array(mask) > 0
+        pair = [
+            _first_measured(array(image), list(np.flatnonzero(b_s_mm2 <= B0_MAX)), inside),
+            _first_measured(array(blip), self.inputs.blip_volumes, inside),
+        ]
         size, axis = voxel_mm(image), self.inputs.pe_axis
         found = estimate_field(
-            pair, axis, self.inputs.pe_signs, self.inputs.readouts_s, size, array(mask) > 0
+            pair, axis, self.inputs.pe_signs, self.inputs.readouts_s, size, inside
         )
         field_hz = found.field_hz if found.improved else np.zeros(image.shape[:3])
         self.write(runtime, image, field=field_hz)
-        shift = np.abs(field_hz[array(mask) > 0]) * self.inputs.readouts_s[0] * size[axis]
+        shift = np.abs(field_hz[inside]) * self.inputs.readouts_s[0] * size[axis]
         self.tell(
             quality={
                 "distortion_mean": float(shift.mean()),
@@ -70,9 +75,12 @@ class EstimateField(MapInterface):
         return runtime
 
 
-def _volume(image: Any, number: int) -> Any:
-    values = array(image)
-    return values[..., number] if values.ndim > 3 else values
+def _first_measured(values: Any, volumes: Sequence[int], inside: Any) -> Any:
+    """Return the first of some volumes that has signal; the first where none has."""
+    series = values.reshape(*values.shape[:3], -1)
+    chosen = series[..., list(volumes)]
+    with_signal = np.flatnonzero(measured_volumes(chosen, inside))
+    return chosen[..., with_signal[0] if with_signal.size else 0]
 
 
 class _RepairInputSpec(SeriesInputSpec):
@@ -94,12 +102,17 @@ class RepairSlices(MapInterface):
         image, mask = load(self.inputs.in_file), load(self.inputs.mask)
         same_grid(image, mask)
         b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
-        repaired, found = repair_slices(
-            array(image), b_s_mm2, bvecs, array(mask) > 0, slice_axis(image.affine)
-        )
+        series, inside = array(image), array(mask) > 0
+        # a volume without signal is not measured, and no prediction makes it so
+        measured = measured_volumes(series, inside)
+        repaired = series.copy()
+        repaired[..., measured], found = repair_slices(
+            series[..., measured], b_s_mm2[measured], bvecs[measured], inside,
+            slice_axis(image.affine),
+        )  # fmt: skip
         self.write(runtime, image, out_file=repaired)
         n, judged = int(found.outlier.sum()), found.outlier | ~np.isnan(found.z)
-        table = frame(_slice_rows(found), "outliers")
+        table = frame(_slice_rows(found, np.flatnonzero(measured)), "outliers")
         path = write_table(table, Path(runtime.cwd) / "outliers.tsv", "outliers")
         self._results["outliers"] = str(path)
         self.tell(
@@ -112,10 +125,11 @@ class RepairSlices(MapInterface):
         return runtime
 
 
-def _slice_rows(found: SliceOutliers) -> Iterator[dict[str, object]]:
-    for volume in range(found.outlier.shape[1]):
+def _slice_rows(found: SliceOutliers, volumes: NDArray[np.intp]) -> Iterator[dict[str, object]]:
+    """Yield a row per slice of the volumes that were judged."""
+    for i, volume in enumerate(volumes):
         for k in range(found.outlier.shape[0]):
             yield {
-                "volume": volume, "slice": k, "z": found.z[k, volume],
-                "loss": found.loss[k, volume], "replaced": int(found.outlier[k, volume]),
+                "volume": int(volume), "slice": k, "z": found.z[k, i], "loss": found.loss[k, i],
+                "replaced": int(found.outlier[k, i]),
             }  # fmt: skip

@@ -14,6 +14,7 @@ from mrn_prep.io.images import array, load, same_grid
 from mrn_prep.models.gibbs import remove_gibbs
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.mppca import denoise_mppca
+from mrn_prep.models.quality import measured_volumes
 
 
 class SeriesInputSpec(BaseInterfaceInputSpec):
@@ -65,11 +66,16 @@ class Denoise(MapInterface):
         image, mask = load(self.inputs.in_file), load(self.inputs.mask)
         same_grid(image, mask)
         inside = array(mask) > 0
-        result = denoise_mppca(array(image), inside)
+        series = array(image)
+        # the noise of a volume without signal would be that of all
+        measured = measured_volumes(series, inside)
+        result = denoise_mppca(series[..., measured], inside)
+        denoised = np.zeros_like(series)
+        denoised[..., measured] = result.denoised
         self.write(
             runtime,
             image,
-            out_file=result.denoised,
+            out_file=denoised,
             sigma=result.sigma,
             n_components=result.n_components,
             noise_fraction=result.noise_fraction,

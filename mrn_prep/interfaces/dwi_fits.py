@@ -20,7 +20,7 @@ from mrn_prep.models.dwi_quality import temporal_snr, tensor_quality
 from mrn_prep.models.gradient_check import check_directions
 from mrn_prep.models.ivim import fit_ivim
 from mrn_prep.models.noise import sigma_from_background
-from mrn_prep.models.quality import series_quality
+from mrn_prep.models.quality import measured_volumes, series_quality
 
 MIN_DIRECTIONS = 15
 _HOW = {
@@ -121,11 +121,13 @@ class FitDTI(FitInterface):
         weighted = b_s_mm2 > B0_MAX
         n_directions = int((used & weighted).sum())
         quality = series_quality(raw[..., ~weighted], inside, sigma, fit.status)
+        measured = measured_volumes(raw, inside)
         quality |= {
             "n_volumes": float(b_s_mm2.size),
+            "n_empty_volumes": float((~measured).sum()),
             "n_b0": float((~weighted).sum()),
             "n_directions": float(n_directions),
-            "tsnr_b0": temporal_snr(raw[..., ~weighted], inside),
+            "tsnr_b0": temporal_snr(raw[..., ~weighted & measured], inside),
             **tensor_quality(array(image)[..., used], b_s_mm2[used], bvecs[used], inside, sigma),
         }
         low = (b_s_mm2 > B0_MAX) & (b_s_mm2 < 200) & used

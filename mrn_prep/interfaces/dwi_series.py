@@ -127,6 +127,8 @@ def _known_mean(image: Any, volumes: NDArray[np.intp]) -> NDArray[np.float32]:
     count = np.zeros(image.shape[:3], dtype=np.float32)
     for i in volumes:
         values = np.asarray(image.dataobj[..., i], dtype=np.float32)
+        if not np.nan_to_num(values).any():
+            continue  # not measured
         known = np.isfinite(values)
         total[known] += values[known]
         count += known

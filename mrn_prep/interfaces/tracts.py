@@ -106,6 +106,7 @@ class TrackNerves(MapInterface):
             if region.tissue == "nerve"
         ]
         followed: list[Streamlines] = []
+        lost: list[str] = []
         rows: list[dict[str, object]] = []
         for region, member in nerves:
             inside, touched = (np.zeros(image.shape[:3], np.bool_) for _ in range(2))
@@ -114,6 +115,7 @@ class TrackNerves(MapInterface):
             lines = self._follow(field, inside, touched)
             profile = self._profile(lines, maps, errors, field.affine)
             if profile is None:
+                lost.append(" ".join(name for name in (region.name, region.side) if name != "n/a"))
                 continue
             followed.append(lines)
             rows += _rows(region, len(followed), profile, with_se=errors is not None)
@@ -135,7 +137,9 @@ class TrackNerves(MapInterface):
                 "tract_length_median": float(np.median(length_mm(lines))) if lines else np.nan,
             },
             method=f"nerves followed through the tensor, Runge-Kutta, FA of {self.inputs.fa_min:g} "
-            f"or more, turns up to {self.inputs.angle_deg:g} degrees",
+            f"or more, turns up to {self.inputs.angle_deg:g} degrees"
+            + f" (not followed: {', '.join(lost)})"
+            * bool(lost),
             references=_REFERENCES,
         )
         return runtime
@@ -171,7 +175,7 @@ class TrackNerves(MapInterface):
             return None
         try:
             return along_tract(lines, maps, affine, self.inputs.spacing_mm, errors)
-        except (ValueError, IndexError):  # short pieces here and there have no centre line
+        except ValueError:  # short pieces here and there have no centre line
             return None
 
 

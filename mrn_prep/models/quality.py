@@ -36,3 +36,27 @@ def series_quality(
         "snr": float(strongest / sigma) if sigma > 0 else np.nan,
         "fitted_fraction": float((status[mask] == Reason.FITTED).mean()) if mask.any() else np.nan,
     }
+
+
+def measured_volumes(series: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which volumes of a series were measured: some voxel of the mask has signal.
+
+    Parameters
+    ----------
+    series : array, shape (x, y, z, n)
+        NaN and 0 alike are no signal.
+    mask : bool array, shape (x, y, z)
+
+    Returns
+    -------
+    bool array, shape (n,)
+
+    Examples
+    --------
+    >>> series = np.array([[[[3.0, 0.0, np.nan]]]])
+    >>> measured_volumes(series, np.ones((1, 1, 1), bool)).tolist()
+    [True, False, False]
+    """
+    return np.array(
+        [bool((np.nan_to_num(series[..., i][mask]) != 0).any()) for i in range(series.shape[-1])]
+    )

@@ -15,6 +15,7 @@ Float = NDArray[np.floating]
 
 _ROUNDS = 4
 _FEWEST = 0.5  # of the streamlines: where fewer are left, the bundle has ended
+_SCATTERED = "The streamlines lie apart and have no centre line along which to average."
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def along_tract(
     Raises
     ------
     ValueError
-        If there are no streamlines, shapes disagree, or the bundle is shorter than the spacing.
+        If there are no streamlines, shapes disagree, the bundle is shorter than the spacing, or
+        its streamlines lie apart, so that they have no centre line.
 
     References
     ----------
@@ -126,13 +128,18 @@ def _centre_line(lines: Streamlines, spacing_mm: float) -> tuple[Float, Float]:
     for _ in range(_ROUNDS):
         crossings = _crossings(lines, centre, 0.0)
         count = np.isfinite(crossings[..., 0]).sum(axis=0)
+        if not count.any():
+            raise ValueError(_SCATTERED)
         kept = np.flatnonzero(count >= _FEWEST * count.max())
         radius = np.sqrt(np.nanmean(((crossings - centre) ** 2).sum(axis=-1)))
         # where a bundle is cut obliquely, those that are left at its end lie to one side
         crossings = _crossings(lines, centre, 2 * float(radius))[:, kept[0] : kept[-1] + 1]
         present = np.isfinite(crossings[..., 0]).sum(axis=0)
         mean = np.nansum(crossings, axis=0) / np.maximum(present, 1)[:, None]
-        centre = _equidistant(mean[present > 0], spacing_mm)
+        centre = mean[present > 0]
+        if len(centre) < 2 or not np.ptp(centre, axis=0).any():
+            raise ValueError(_SCATTERED)
+        centre = _equidistant(centre, spacing_mm)
     return centre, _crossings(lines, centre, 0.0)
 
 

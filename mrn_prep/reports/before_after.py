@@ -61,7 +61,7 @@ def pair(before: Array, after: Array, grid: Grid, title: str) -> Markup:
     top = float(np.percentile(finite, 99.7)) if finite.size else 1.0
     outlines, said = "", ""
     tall, wide = view.voxel
-    letter = max(shape[1] * wide, shape[0] * tall) / 34
+    letter = max(shape[1] * wide, shape[0] * tall) / 42
     for row, position in enumerate(positions):
         down = row * (height + _GAP)
         for column, volume in enumerate((before, after)):

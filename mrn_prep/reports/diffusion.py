@@ -121,7 +121,7 @@ def outlier_map(table: pd.DataFrame) -> Markup:
         x, y = axes.px(v) - cell[0] / 2, axes.py(k) - cell[1] / 2
         body += (
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell[0]:.1f}" height="{cell[1]:.1f}" '
-            'fill="none" stroke="currentColor" stroke-width="1.5"/>'
+            'fill="none" stroke="#ffb000" stroke-width="1.8"/>'
         )
     n = int(replaced.sum())
     alt = f"{n_slices} slices of {n_volumes} volumes against their prediction, {n} replaced"

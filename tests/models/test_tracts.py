@@ -257,3 +257,20 @@ def test_pieces_and_reversed_streamlines_belong_to_the_same_profile():
 def test_bad_input_is_refused(message, call):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_pieces_that_lie_apart_are_told_to_have_no_centre_line():
+    rng = np.random.default_rng(3)
+    told = 0
+    for _ in range(60):
+        pieces = []
+        for _ in range(4):
+            way = rng.normal(size=3)
+            way /= np.linalg.norm(way)
+            pieces.append(rng.uniform(8, 32, 3) + np.arange(4)[:, None] * way)
+        try:
+            along_tract(Streamlines.of(pieces), np.ones((40, 40, 40)), np.eye(4), 2.0)
+        except ValueError as error:
+            told += 1
+            assert str(error).startswith("The streamlines lie apart and have no centre line")
+    assert told > 3
