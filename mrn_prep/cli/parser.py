@@ -190,6 +190,9 @@ def _looking(group: Any) -> None:
 
 def _processing(group: Any, section: str, record: type) -> None:
     """Make a flag of each field of an options record."""
+    if section == "dwi":
+        group.add_argument("--separate-all-dwis", action="store_const", const=False,
+                           dest="dwi__combine", help="as in QSIPrep: --no-dwi-combine")  # fmt: skip
     defaults = getattr(Options(), section)
     for f in fields(record):
         flag = f"--{section}-{f.name.replace('_', '-')}"

@@ -73,10 +73,13 @@ def read_part(checker: Checker, file: BidsFile) -> Part | None:
         _table(checker, file, ".bvec")
         return None
     n, b = grid.n_volumes, bvals.ravel()
-    bvec_file: BidsFile | None = None
-    bvecs: Float | None = np.zeros((3, n))
-    # images without weighting need no directions
-    if not _unweighted(b, n) or checker.dataset.applicable(file, ".bvec"):
+    bvec_file: BidsFile | None
+    if _unweighted(b, n):
+        # they need no directions, and may inherit those of another file
+        bvec_file, bvecs = _table(Checker(checker.dataset, ""), file, ".bvec")
+        if bvecs is None or bvecs.shape != (3, n):
+            bvec_file, bvecs = None, np.zeros((3, n))
+    else:
         bvec_file, bvecs = _table(checker, file, ".bvec")
     if bvecs is None:
         return None

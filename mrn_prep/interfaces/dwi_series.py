@@ -64,7 +64,7 @@ class CombineRuns(MapInterface):
             text = "\n".join(" ".join(f"{value:.8g}" for value in row) for row in table) + "\n"
             path = write_text(folder / f"series.{name}", text)
             self._results[f"{name}_file"] = str(path)
-        known = np.array(scales[1:])
+        known = np.array(scales)
         rescaled = bool((np.abs(known - 1) > _RESCALED).any())
         self.tell(
             quality={

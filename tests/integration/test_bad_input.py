@@ -226,12 +226,14 @@ def test_all_problems_of_all_files_are_told_at_once(bids, call, tmp_path):
     [
         (table(f"{DWI}.bvec", lambda v: np.tile(v[:, -1:], 14)),
          "sub-A01_dwi.bvec: has 1 different directions, the tensor needs 6."),
+        (table(f"{DWI}.bvec", lambda v: v.any(axis=0) * np.eye(3)[:, np.arange(14) % 3]),
+         "sub-A01_dwi.bvec: has 3 different directions, the tensor needs 6."),
         (lambda bids: [
             table(f"{DWI}.bval", lambda b: np.where(b > 0, b, 50))(bids),
             table(f"{DWI}.bvec", lambda v: np.where(v.any(axis=0), v, [[1], [0], [0]]))(bids)],
          "sub-A01_dwi.bval: no volume has b up to 5, the tensor needs one without weighting."),
     ],
-    ids=["directions", "no b0"],
+    ids=["one direction", "three directions", "no b0"],
 )  # fmt: skip
 def test_what_forbids_a_tensor_leaves_the_adc(bids, tmp_path, call, spoil, sentence):
     spoil(bids)
@@ -240,6 +242,44 @@ def test_what_forbids_a_tensor_leaves_the_adc(bids, tmp_path, call, spoil, sente
     assert f"{sentence} There is no tensor, ADC alone." in ended.said
     assert "_model-adc_param-adc_dwimap.nii.gz" in ended.said
     assert "model-dti" not in ended.said
+
+
+def copied(bids, function, **sidecar):
+    """Make the diffusion series ``run-1``, and write it again as ``run-2``, changed."""
+    for source in list((bids / "sub-A01/dwi").glob("sub-A01_dwi.*")):
+        shutil.copy(source, source.with_name(source.name.replace("_dwi", "_run-2_dwi")))
+        source.rename(source.with_name(source.name.replace("_dwi", "_run-1_dwi")))
+    change(bids / "sub-A01/dwi/sub-A01_run-2_dwi.nii.gz", function)
+    edit(bids / "sub-A01/dwi/sub-A01_run-2_dwi.json", **sidecar)
+
+
+@pytest.mark.parametrize(
+    ("function", "sidecar", "why"),
+    [
+        (lambda data: data[:, :, :-1], {}, r"its shape \(.*\) differs from \(.*\)"),
+        (lambda data: data, {"EchoTime": 0.08}, "EchoTime differs: 0.056 and 0.08"),
+        (lambda data: data, {"TotalReadoutTime": None}, "TotalReadoutTime differs: .* missing"),
+    ],
+    ids=["slices missing", "another protocol", "no readout time"],
+)
+def test_run_that_cannot_join_goes_alone_and_it_is_told(bids, call, tmp_path, function, sidecar,
+                                                        why):  # fmt: skip
+    copied(bids, function, **sidecar)
+    ended = call(bids, tmp_path / "out", "--dry-run", "--modalities", "dwi")
+    assert ended.agrees(0)
+    told = r"sub-A01_run-2_dwi.nii.gz: is not combined with other runs: " + why
+    assert re.search(told, ended.said), ended.said
+    assert ended.said.count("diffusion, 14 volumes") == 2
+
+
+@pytest.mark.parametrize("flag", ["", "--no-dwi-combine", "--separate-all-dwis"])
+def test_plan_tells_what_is_taken_together(bids, call, tmp_path, flag):
+    copied(bids, lambda data: 1.2 * data)
+    ended = call(bids, tmp_path / "out", "--dry-run", "--modalities", "dwi", *filter(None, [flag]))
+    assert ended.agrees(0)
+    together = "diffusion, 28 volumes of 2 files taken together" in ended.said
+    assert together is not bool(flag)
+    assert ("_run-2_model-dti" in ended.said) is bool(flag)
 
 
 def test_b0_images_alone_are_left_and_are_no_fault(bids, call, tmp_path):
