@@ -67,7 +67,7 @@ def without_floor(
             f"series {series.shape}, b_s_mm2 {b.shape}, bvecs {g.shape} and mask {mask.shape} must "
             "be (x, y, z, n), (n,), (n, 3) and (x, y, z)."
         )
-    out = np.array(series, dtype=np.float32)
+    out = np.array(series, dtype=np.float32, order="C")
     noise = np.broadcast_to(np.asarray(sigma, dtype=np.float64), mask.shape)
     voxels = np.flatnonzero(mask & (noise > 0))
     design = log_design(b, g)

@@ -2,10 +2,12 @@
 
 import nibabel as nb
 import numpy as np
+import pandas as pd
 import pytest
 
 from mrn_prep.interfaces.dwi import LimbMask
 from mrn_prep.interfaces.dwi_fits import FitADC, FitDTI
+from mrn_prep.models.noise import rician_noise
 
 STEM = "sub-A01/dwi/sub-A01_dwi"
 
@@ -48,3 +50,37 @@ def test_adc_is_the_mean_diffusivity_where_directions_are_even(given):
     adc = nb.load(FitADC(**given).run().outputs.adc).get_fdata()
     both = np.isfinite(md) & np.isfinite(adc)
     assert np.median((adc / md)[both]) == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.fixture
+def weak(given, phantom, tmp_path):
+    """The series in noise: an SNR of 5 in muscle without weighting; and what it was."""
+    image = nb.load(given["in_file"])
+    data = np.asarray(image.dataobj, np.float64)
+    mask = np.asarray(nb.load(given["mask"]).dataobj) > 0
+    sigma = np.median(data[mask][:, 0]) / 5
+    noisy = rician_noise(data, sigma, np.random.default_rng(0)).astype(np.float32)
+    path = tmp_path / "weak.nii"
+    nb.Nifti1Image(noisy, image.affine).to_filename(path)
+    pure = phantom / "derivatives/truth/sub-A01/dwi/sub-A01_desc-pure_dseg.nii.gz"
+    table = pd.read_csv(str(pure).replace(".nii.gz", ".tsv"), sep="\t")
+    muscles = table.loc[table["tissue"] == "muscle", "index"]
+    chosen = np.isin(np.asarray(nb.load(pure).dataobj), muscles)
+    return given | {"in_file": str(path), "raw_file": str(path)}, chosen
+
+
+@pytest.mark.parametrize(("fit", "name"), [(FitDTI, "md"), (FitADC, "adc")])
+def test_noise_floor_of_a_raw_series_is_taken_out_and_left_in_on_request(given, weak, fit, name):
+    series, chosen = weak
+
+    def median(inputs, **how):
+        out = fit(**inputs, **how).run().outputs
+        return np.nanmedian(nb.load(getattr(out, name)).get_fdata()[chosen]), out.facts
+
+    truth, _ = median(given)
+    without, facts = median(series)
+    with_floor, told = median(series, rician=False)
+    assert abs(without / truth - 1) < 0.02
+    assert with_floor / truth - 1 < -0.05
+    assert "noise-floor" in told["ValidityFlags"]
+    assert "noise-floor" not in facts["ValidityFlags"]

@@ -68,6 +68,14 @@ def test_outside_the_mask_nothing_changes_and_zeros_stay_zeros():
     assert np.isfinite(fit_dti(out, B, G, mask).md_mm2_s[:10]).mean() > 0.95
 
 
+def test_order_in_memory_does_not_matter():
+    series = noisy(6)
+    turned = np.asfortranarray(series)[..., ::2]
+    plain = without_floor(np.ascontiguousarray(turned), B[::2], G[::2], MASK, 1 / 6)
+    np.testing.assert_array_equal(without_floor(turned, B[::2], G[::2], MASK, 1 / 6), plain)
+    assert not np.array_equal(plain, turned.astype(np.float32))
+
+
 def test_shapes_that_disagree_are_refused():
     with pytest.raises(ValueError, match="must be"):
         without_floor(np.ones((2, 2, 2, 3)), B, G, np.ones((2, 2, 2), bool), 1.0)
