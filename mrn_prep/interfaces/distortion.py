@@ -105,20 +105,23 @@ class RepairSlices(MapInterface):
         series, inside = array(image), array(mask) > 0
         # a volume without signal is not measured, and no prediction makes it so
         measured = measured_volumes(series, inside)
-        repaired = series.copy()
-        repaired[..., measured], found = repair_slices(
-            series[..., measured], b_s_mm2[measured], bvecs[measured], inside,
-            slice_axis(image.affine),
-        )  # fmt: skip
+        judged = series if measured.all() else series[..., measured]
+        repaired, found = repair_slices(
+            judged, b_s_mm2[measured], bvecs[measured], inside, slice_axis(image.affine)
+        )
+        if not measured.all():
+            series = series.copy()
+            series[..., measured] = repaired
+            repaired = series
         self.write(runtime, image, out_file=repaired)
-        n, judged = int(found.outlier.sum()), found.outlier | ~np.isnan(found.z)
+        n, known = int(found.outlier.sum()), found.outlier | ~np.isnan(found.z)
         table = frame(_slice_rows(found, np.flatnonzero(measured)), "outliers")
         path = write_table(table, Path(runtime.cwd) / "outliers.tsv", "outliers")
         self._results["outliers"] = str(path)
         self.tell(
             quality={
                 "n_outlier_slices": float(n),
-                "outlier_fraction": 100 * n / judged.sum() if judged.any() else np.nan,
+                "outlier_fraction": 100 * n / known.sum() if known.any() else np.nan,
             },
             method=f"{n} darkened slices replaced by the prediction of the others" if n else "",
         )

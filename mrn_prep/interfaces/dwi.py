@@ -67,11 +67,15 @@ class Denoise(MapInterface):
         same_grid(image, mask)
         inside = array(mask) > 0
         series = array(image)
-        # the noise of a volume without signal would be that of all
         measured = measured_volumes(series, inside)
-        result = denoise_mppca(series[..., measured], inside)
-        denoised = np.zeros_like(series)
-        denoised[..., measured] = result.denoised
+        if measured.all():
+            result = denoise_mppca(series, inside)
+            denoised = result.denoised
+        else:
+            # the noise of a volume without signal would be that of all
+            result = denoise_mppca(series[..., measured], inside)
+            denoised = np.zeros_like(series)
+            denoised[..., measured] = result.denoised
         self.write(
             runtime,
             image,

@@ -128,7 +128,7 @@ class FitDTI(FitInterface):
             "n_b0": float((~weighted).sum()),
             "n_directions": float(n_directions),
             "tsnr_b0": temporal_snr(raw[..., ~weighted & measured], inside),
-            **tensor_quality(array(image)[..., used], b_s_mm2[used], bvecs[used], inside, sigma),
+            **tensor_quality(array(image), b_s_mm2, bvecs, inside, sigma, used),
         }
         low = (b_s_mm2 > B0_MAX) & (b_s_mm2 < 200) & used
         self.tell(

@@ -73,7 +73,12 @@ def shells_of(b_s_mm2: Float) -> Mapping[int, Bool]:
 
 
 def tensor_quality(
-    series: Float, b_s_mm2: Float, bvecs: Float, mask: Bool, sigma: float
+    series: Float,
+    b_s_mm2: Float,
+    bvecs: Float,
+    mask: Bool,
+    sigma: float,
+    used: Bool | None = None,
 ) -> dict[str, float]:
     r"""Return how well a tensor explains a series, and the contrast that it finds.
 
@@ -85,12 +90,13 @@ def tensor_quality(
     Parameters
     ----------
     series : array, shape (x, y, z, n)
-        The volumes that the tensor is fitted to; voxels that are not positive throughout are
-        left out.
+        Voxels that are not positive throughout are left out.
     b_s_mm2, bvecs : arrays, shapes (n,) and (n, 3)
     mask : bool array, shape (x, y, z)
     sigma : float
         Standard deviation of the noise of the raw series; NaN where unknown.
+    used : bool array, shape (n,), optional
+        The volumes that the tensor is fitted to; all without it.
 
     References
     ----------
@@ -107,16 +113,17 @@ def tensor_quality(
     >>> found["residual"] < 1e-6, bool(np.isclose(found["cnr_b800"], s[..., 1:].std() / 2))
     (True, True)
     """
-    b = np.asarray(b_s_mm2, dtype=np.float64)
-    voxels = np.flatnonzero(mask)
-    voxels = voxels[:: 1 + voxels.size // _MOST_VOXELS]
-    signal = series.reshape(-1, b.size)[voxels].astype(np.float64)
+    used = np.ones(series.shape[-1], np.bool_) if used is None else used
+    b, g = (np.asarray(given, dtype=np.float64)[used] for given in (b_s_mm2, bvecs))
+    voxels = np.argwhere(mask)
+    voxels = voxels[:: 1 + len(voxels) // _MOST_VOXELS]
+    signal = series[tuple(voxels.T)][:, used].astype(np.float64)
     signal = signal[np.isfinite(signal).all(axis=1) & (signal > 0).all(axis=1)]
     shells = {name: v for name, v in shells_of(b).items() if v.sum() >= FEWEST_OF_SHELL}
     unweighted = b <= b.min() + _SAME_B
     if not signal.size:
         return {"residual": np.nan, **{f"cnr_b{name}": np.nan for name in shells}}
-    design = log_design(b, np.asarray(bvecs, dtype=np.float64))
+    design = log_design(b, g)
     logs = np.log(signal)
     root = np.exp(logs.mean(axis=0) - logs.mean(axis=0).max())
     fit = np.linalg.pinv(design * root[:, None]) * root
