@@ -64,13 +64,13 @@ class FitInterface(MapInterface):
         sigma = sigma_from_background(raw, inside)
         return (np.full(inside.shape, sigma) if np.isfinite(sigma) else None), sigma
 
-    def series(self, image: Any) -> NDArray[np.float32]:
-        """Return the series, 0 where a volume was not measured."""
-        return np.nan_to_num(array(image), nan=0.0)
+    def series(self, image: Any, used: Any) -> NDArray[np.float32]:
+        """Return some volumes of the series, 0 where one was not measured."""
+        return np.nan_to_num(array(image)[..., used], nan=0.0, copy=False)
 
     def _arguments(self, image: Any, used: Any, inside: Any, noise: Any) -> dict[str, Any]:
         """Return signal and noise of the volumes in use, as ADC and IVIM take them."""
-        series, rician = self.series(image)[..., used], self.inputs.rician
+        series, rician = self.series(image, used), self.inputs.rician
         threads = {"mask": inside, "n_threads": self.inputs.n_threads}
         if not isinstance(noise, Denoised):
             return {"signal": series, "sigma": noise, "rician": rician, **threads}

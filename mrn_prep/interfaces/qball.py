@@ -11,8 +11,10 @@ from mrn_prep.interfaces._base import FactsOutputSpec
 from mrn_prep.interfaces._dce import region_memberships
 from mrn_prep.interfaces.dwi_fits import FitInputSpec, FitInterface
 from mrn_prep.io.gradients import to_scanner_axes
+from mrn_prep.io.images import array
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.qball import fit_qball
+from mrn_prep.models.quality import measured_volumes
 from mrn_prep.models.status import Reason
 
 TISSUES = ("nerve", "muscle")
@@ -43,12 +45,12 @@ class FitQBall(FitInterface):
             if region.tissue in TISSUES:
                 inside[member.box] |= member.fraction >= self.inputs.min_fraction
         inside &= limb
-        series = self.series(image)
+        # a volume that was not measured has no place in a transform over the sphere
+        measured = measured_volumes(array(image), inside if inside.any() else limb)
+        series = self.series(image, measured)
         if isinstance(noise, Denoised):
             series, _ = noise.for_fit(series, inside, rician=self.inputs.rician)
-        # a volume that was not measured has no place in a transform over the sphere
-        measured = series[inside].any(axis=0) if inside.any() else np.ones(b_s_mm2.size, bool)
-        found = fit_qball(series[..., measured], b_s_mm2[measured], bvecs[measured], inside)
+        found = fit_qball(series, b_s_mm2[measured], bvecs[measured], inside)
         directions = to_scanner_axes(found.directions, image.affine)
         peaks = directions * found.values[..., None]
         self.write(

@@ -38,13 +38,15 @@ class Denoised:
 
         Returns
         -------
-        signal : array, shape (x, y, z, n)
-            What lies below the mean of noise alone has no amplitude and is 0, which leaves it
-            out of a fit.
+        signal : float32 array, shape (x, y, z, n)
+            0 outside the mask. What lies below the mean of noise alone has no amplitude and is
+            0, which leaves it out of a fit.
         noise : RetainedNoise
         """
-        signal = np.nan_to_num(series, nan=0.0)
-        if rician:
-            amplitude = amplitude_from_mean(series, self.sigma[..., None])
-            signal = np.nan_to_num(amplitude, nan=0.0)
+        signal = np.zeros(series.shape, dtype=np.float32)
+        # volume by volume, lest all be held at once in double precision
+        for i in range(series.shape[-1]):
+            values = series[..., i][mask]
+            known = amplitude_from_mean(values, self.sigma[mask]) if rician else values
+            signal[..., i][mask] = np.nan_to_num(known, nan=0.0)
         return signal, retained_noise(signal, self.n_components, self.noise_fraction, mask)

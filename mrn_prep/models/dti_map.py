@@ -11,6 +11,7 @@ from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti import DTIResult, fit_dti, select_tensor_volumes
 from mrn_prep.models.dti_robust import fit_dti_nlls, fit_dti_restore
 from mrn_prep.models.noise_floor import without_floor
+from mrn_prep.models.quality import measured_volumes
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
@@ -57,16 +58,16 @@ def map_dti(
     used : bool array, shape (n,)
         The volumes in the fit.
     """
-    measured = np.nan_to_num(series, nan=0.0)
-    used = measured[mask].any(axis=0) & select_tensor_volumes(b_s_mm2, bvecs, low_b)
-    chosen, b, g = measured[..., used], b_s_mm2[used], bvecs[used]
-    signal, left = chosen, None
+    used = measured_volumes(series, mask) & select_tensor_volumes(b_s_mm2, bvecs, low_b)
+    b, g = b_s_mm2[used], bvecs[used]
+    # one copy at a time: a series is large
+    signal, left = np.nan_to_num(series[..., used], nan=0.0, copy=False), None
     if isinstance(noise, Denoised):
-        signal, left = noise.for_fit(chosen, mask, rician=rician)
+        signal, left = noise.for_fit(signal, mask, rician=rician)
     sigma = noise.sigma if isinstance(noise, Denoised) else noise
     if method == "wls":
         if rician and left is None and sigma is not None:
-            signal = without_floor(chosen, b, g, mask, sigma)
+            signal = without_floor(signal, b, g, mask, sigma)
         return fit_dti(signal, b, g, mask, sigma, noise=left), used
     fit = {"nlls": fit_dti_nlls, "restore": fit_dti_restore}[method]
     found = fit(
