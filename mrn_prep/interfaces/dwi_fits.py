@@ -55,7 +55,7 @@ class FitInterface(MapInterface):
         b_s_mm2, bvecs = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
         return image, array(mask) > 0, b_s_mm2, bvecs, array(load(self.inputs.raw_file))
 
-    def noise_of(self, raw: Any, inside: Any) -> tuple[Denoised | NDArray[Any] | None, float]:
+    def series_noise(self, raw: Any, inside: Any) -> tuple[Denoised | NDArray[Any] | None, float]:
         """Return the noise as the fit takes it, and its typical standard deviation."""
         if self.inputs.sigma:
             maps = (self.inputs.sigma, self.inputs.n_components, self.inputs.noise_fraction)
@@ -105,7 +105,7 @@ class FitDTI(FitInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         image, inside, b_s_mm2, bvecs, raw = self.loaded()
-        noise, sigma = self.noise_of(raw, inside)
+        noise, sigma = self.series_noise(raw, inside)
         fit, used = map_dti(
             array(image), b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b,
             method=self.inputs.method, rician=self.inputs.rician, n_threads=self.inputs.n_threads,
@@ -157,7 +157,7 @@ class FitADC(FitInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         image, inside, b_s_mm2, _, raw = self.loaded()
-        noise, sigma = self.noise_of(raw, inside)
+        noise, sigma = self.series_noise(raw, inside)
         used = select_adc_volumes(b_s_mm2, self.inputs.low_b)
         fit = fit_adc(b_s_mm2=b_s_mm2[used], **self._arguments(image, used, inside, noise))
         self.write(runtime, image, adc=fit.adc_mm2_s, adc_se=fit.adc_se_mm2_s,
@@ -196,7 +196,7 @@ class FitIVIM(FitInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         image, inside, b_s_mm2, _, raw = self.loaded()
-        noise, _ = self.noise_of(raw, inside)
+        noise, _ = self.series_noise(raw, inside)
         used = np.ones(b_s_mm2.size, np.bool_)
         fit = fit_ivim(
             b_s_mm2=b_s_mm2, method=self.inputs.method,

@@ -39,7 +39,7 @@ class FitQBall(FitInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         image, limb, b_s_mm2, bvecs, raw = self.loaded()
-        noise, _ = self.noise_of(raw, limb)
+        noise, _ = self.series_noise(raw, limb)
         inside = np.zeros(limb.shape, dtype=np.bool_)
         for region, member in region_memberships(self.inputs.regions, image):
             if region.tissue in TISSUES:
