@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
 from mrn_prep.io.atomic import write_text
 from mrn_prep.io.gradients import read_rows
 from mrn_prep.io.images import array, load, same_grid
-from mrn_prep.models.dwi_quality import shells_of
+from mrn_prep.models.dwi_quality import FEWEST_OF_SHELL, shells_of
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.run_scale import relative_scale
 
@@ -37,7 +38,8 @@ class _CombineRunsOutputSpec(FactsOutputSpec):
 class CombineRuns(MapInterface):
     """Take the parts of a diffusion series as one, on one scale.
 
-    Unweighted volumes tell the scale; a part without any is taken as it is, and flagged.
+    Unweighted volumes tell the scale, else those of a shell that another part has too. A part
+    with neither is taken as it is, and flagged.
     """
 
     input_spec = _CombineRunsInputSpec
@@ -48,9 +50,7 @@ class CombineRuns(MapInterface):
         same_grid(*images)
         bvals = [read_rows(file).ravel() for file in self.inputs.bval_files]
         bvecs = [read_rows(file) for file in self.inputs.bvec_files]
-        both = list(zip(images, bvals, strict=True))
-        b0 = [_mean(image, np.flatnonzero(b <= B0_MAX)) for image, b in both]
-        scales = _scales(b0)
+        scales = _scales(images, bvals)
         series = np.empty((*images[0].shape[:3], sum(b.size for b in bvals)), dtype=np.float32)
         start = 0
         for image, b, scale in zip(images, bvals, scales, strict=True):
@@ -73,28 +73,48 @@ class CombineRuns(MapInterface):
             },
             flags=["runs-rescaled"] * rescaled
             + ["run-scale-unknown"] * (not np.isfinite(known).all()),
-            method=f"{len(images)} files taken together"
-            + ", brought to one scale by their unweighted volumes" * rescaled,
+            method=f"{len(images)} files taken together" + ", brought to one scale" * rescaled,
         )
         return runtime
 
 
-def _mean(image: Any, volumes: NDArray[np.intp]) -> NDArray[np.float32] | None:
-    """Average some volumes; None where there are none."""
-    if not volumes.size:
-        return None
-    values = array(image).reshape(*image.shape[:3], -1)
-    mean: NDArray[np.float32] = values[..., volumes].mean(axis=-1)
-    return mean
-
-
-def _scales(b0: list[NDArray[np.float32] | None]) -> list[float]:
+def _scales(images: Sequence[Any], bvals: Sequence[NDArray[np.floating]]) -> list[float]:
     """Return the scale of each part relative to the first that has unweighted volumes."""
-    reference = next((mean for mean in b0 if mean is not None), None)
-    if reference is None:
+    b0 = [_mean(image, b <= B0_MAX) for image, b in zip(images, bvals, strict=True)]
+    first = next((i for i, mean in enumerate(b0) if mean is not None), None)
+    if first is None:
         return [np.nan] * len(b0)
+    reference = b0[first]
+    assert reference is not None
     limb = limb_mask(reference)
-    return [np.nan if one is None else relative_scale(one, reference, limb) for one in b0]
+    scales = [np.nan if one is None else relative_scale(one, reference, limb) for one in b0]
+    known = [i for i, scale in enumerate(scales) if np.isfinite(scale)]
+    for i in set(range(len(b0))) - set(known):
+        for j in known:
+            pair = _common_shell(bvals[i], bvals[j])
+            if pair is not None:
+                own, others = _mean(images[i], pair[0]), _mean(images[j], pair[1])
+                assert own is not None and others is not None
+                scales[i] = scales[j] * relative_scale(own, others, limb)
+                break
+    return scales
+
+
+def _mean(image: Any, chosen: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+    """Average some volumes; None where there are none."""
+    return _known_mean(image, np.flatnonzero(chosen)) if chosen.any() else None
+
+
+def _common_shell(
+    b: NDArray[np.floating], others: NDArray[np.floating]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Return the volumes of a shell that two parts have, with directions enough for a mean."""
+    for value, own in shells_of(b).items():
+        for other, theirs in shells_of(others).items():
+            alike = abs(value - other) <= 0.02 * max(value, other)
+            if alike and min(own.sum(), theirs.sum()) >= FEWEST_OF_SHELL:
+                return own, theirs
+    return None
 
 
 class _AverageInputSpec(BaseInterfaceInputSpec):
@@ -126,7 +146,8 @@ def _known_mean(image: Any, volumes: NDArray[np.intp]) -> NDArray[np.float32]:
     total = np.zeros(image.shape[:3], dtype=np.float32)
     count = np.zeros(image.shape[:3], dtype=np.float32)
     for i in volumes:
-        values = np.asarray(image.dataobj[..., i], dtype=np.float32)
+        one = image.dataobj[..., i] if image.ndim > 3 else image.dataobj
+        values = np.asarray(one, dtype=np.float32)
         if not np.nan_to_num(values).any():
             continue  # not measured
         known = np.isfinite(values)

@@ -26,9 +26,9 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "no-eddy": "Eddy-current distortion was not corrected (no phase-encoding direction).",
         "not-denoised": "The series was not denoised.",
         "runs-rescaled": "Files taken together differed in scale by more than 5 % and were brought "
-        "to one by their unweighted volumes.",
-        "run-scale-unknown": "A file taken together with others has no unweighted volume: its "
-        "scale was taken as theirs.",
+        "to one by their unweighted volumes, or those of a common shell.",
+        "run-scale-unknown": "A file taken together with others has no unweighted volume and no "
+        "shell in common with them: its scale was taken as theirs.",
         "noise-floor": "The noise floor of magnitudes was left in, or the noise is not known: weak "
         "signals read high, diffusivities low.",
         "low-b-in-tensor": "Volumes with 5 < b < 200 s/mm2 are in the tensor fit.",

@@ -58,6 +58,18 @@ def test_louder_run_is_brought_to_the_scale_of_the_first(tmp_path, combine):
     np.testing.assert_allclose(np.loadtxt(out.bvec_file), np.tile([[0.6], [0], [0.8]], 5))
 
 
+def test_single_unweighted_image_is_a_part_too(tmp_path, combine):
+    alone = part(tmp_path, "one", 1.0, [0])
+    image = nb.load(tmp_path / "one.nii.gz")
+    flat = np.asarray(image.dataobj)[..., 0]
+    nb.Nifti1Image(flat, AFFINE).to_filename(tmp_path / "one.nii.gz")
+    (tmp_path / "one.bvec").write_text("0\n0\n0\n")
+    out, series, b = combine(alone, part(tmp_path, "two", 1.5, [0, 800]))
+    assert b.tolist() == [0, 0, 800]
+    np.testing.assert_array_equal(series[..., 0], flat)
+    assert out.facts["Quality"]["run2_scale"] == pytest.approx(1.5, rel=0.005)
+
+
 def test_runs_of_one_scale_stay_as_they_are(tmp_path, combine):
     names = [part(tmp_path, "one", 1.0, [0, 800]), part(tmp_path, "other", 1.0, [0, 800])]
     out, series, _ = combine(*names)
@@ -71,6 +83,17 @@ def test_run_without_unweighted_volume_is_flagged(tmp_path, combine):
     out, _, _ = combine(*names)
     assert out.facts["ValidityFlags"] == ["run-scale-unknown"]
     assert out.facts["Quality"]["run2_scale"] is None
+
+
+def test_run_without_unweighted_volume_takes_its_scale_from_a_shell_in_common(tmp_path, combine):
+    names = [part(tmp_path, "one", 1.0, [0, *[805] * 6]), part(tmp_path, "two", 2.5, [800] * 6)]
+    out, series, _ = combine(*names)
+    assert out.facts["Quality"]["run2_scale"] == pytest.approx(2.5, rel=0.01)
+    assert out.facts["ValidityFlags"] == ["runs-rescaled"]
+    inside = limb() > 0
+    np.testing.assert_allclose(
+        np.median(series[inside, 8]), np.median(series[inside, 2]), rtol=0.01
+    )
 
 
 def test_scale_is_that_of_the_first_part_with_unweighted_volumes(tmp_path, combine):
