@@ -42,9 +42,8 @@ def write_itk(world: Float, path: str | Path) -> Path:
             f"Transform: {_KIND}",
             "Parameters: " + " ".join(f"{value:.9g}" for value in values),
             "FixedParameters: 0 0 0",
-            "",
         ]
-    write_text(path, "\n".join(lines))
+    write_text(path, "\n".join(lines) + "\n")
     return Path(path)
 
 
