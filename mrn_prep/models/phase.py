@@ -17,9 +17,10 @@ def real_part(
 
     .. math:: S = \mathrm{Re}\left(z\, e^{-i \arg (g * z)}\right),\quad z = m\, e^{i\varphi}
 
-    with a Gaussian g within each slice of each volume [1]_, its centre left out. Motion under diffusion gradients and
-    the field give each image a phase of its own, which is smooth; tissue has none left. What is
-    left is signal with Gaussian noise of mean zero, without the floor of magnitudes.
+    with a Gaussian g within each slice of each volume [1]_, its centre left out. Motion under
+    diffusion gradients and the field give each image a phase of its own, which is smooth; tissue
+    has none left. What is left is signal with Gaussian noise of mean zero, without the floor of
+    magnitudes.
 
     Parameters
     ----------
