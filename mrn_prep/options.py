@@ -191,8 +191,9 @@ class DCEOptions:
         choices=("any", "table", "artery", "vein", "auto", "parker", "georgiou", "weinmann"),
     )  # fmt: skip
     aif_rescale: str = choice(
-        "none", "rescaling of a measured input function for partial volume and inflow, to the "
-        "tail of a region of tissue vein", choices=("none", "vein"),
+        "none", "height of a measured input function: as it is, to the tail of a region of tissue "
+        "vein, or to the area of Parker's curve at the dose (partial volume, inflow)",
+        choices=("none", "vein", "area"),
     )  # fmt: skip
     motion: str = choice(
         "rigid", "correction between frames: rigid to the frames before contrast, or none",

@@ -546,6 +546,8 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
         "aif_peak_time": ("s", "Time of that peak."),
         "aif_arrival": ("s", "Arrival of contrast in the input function."),
         "aif_area": ("mM s", "Area under the input function."),
+        "aif_area_se": ("mM s", "Standard error of that area, from how its voxels differ."),
+        "aif_inflow": ("1", "Its vessel's signal before contrast over that of blood at rest."),
         "aif_washout": ("1/min", "Rate at which the input function falls at its end."),
         "aif_snr": ("1", "Peak of the input function over its noise."),
         "aif_n_voxels": ("1", "Voxels that the input function is the mean of."),

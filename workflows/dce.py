@@ -132,8 +132,10 @@ def init_dce_wf(
         wf.connect([(inputs, node, same("b1")) for node in (aif, fit, curves)])
     if with_t1:
         wf.connect([(inputs, node, same("t1", "t1_se")) for node in (fit, curves)])
+        wf.connect([(inputs, aif, same("t1"))])
     elif dce.t1_map:
-        fit.inputs.t1 = curves.inputs.t1 = dce.t1_map
+        for node in (aif, fit, curves):
+            node.inputs.t1 = dce.t1_map
     return wf
 
 

@@ -31,6 +31,7 @@ _MIN_RISE = 0.02  # of the baseline: less is drift
 _UNSTEADY_SIGMA = 5.0  # by which a first frame must be brighter to be left out
 _EARLY_SHARE = 0.01  # of the limb: the voxels that enhance most, which are vessels
 _MIN_EARLY = 30
+_UNSTEADY_SPREAD = 3.0  # of the median spread of the baseline
 _SPARE_FRAMES = 4  # with so many, the last before the rise is left out
 _NOISE_FRAMES = 3  # of the raw series, in whose air the noise is found
 _AT_ONCE = 16  # frames
@@ -116,11 +117,12 @@ class FindBaseline(MapInterface):
         told = _told(self.inputs)
         first, end = baseline_of(limb_curve(signal, mask), t_s, told)
         rows = signal[mask]
-        # arteries are filled before the limb as a whole
-        early, _ = _baseline(_earliest(rows, first, end), t_s)
-        if early is not None:
-            end = min(end, max(early[1], first + MIN_BASELINE))
         before = sum(t < told for t in t_s) if told is not None else end
+        # arteries are filled before the limb as a whole, but not before the injection
+        early, _ = _baseline(_earliest(rows, first, end), t_s)
+        known = early is not None and early[1] - early[0] >= MIN_BASELINE
+        if early is not None and known and (told is None or before > end):
+            end = min(end, early[1])
         sigma, how = self._sigma(mask, rows[:, first:end])
         self.write(runtime, image, mask=mask)
         self._results |= {"baseline": [first, end], "sigma": sigma if np.isfinite(sigma) else 0.0}
@@ -215,10 +217,13 @@ def _baseline(curve: Float, t_s: Any) -> tuple[tuple[int, int] | None, str]:
 
 def _earliest(rows: NDArray[np.float32], first: int, end: int) -> Float:
     """Return the mean curve, relative to its baseline, of the voxels that enhance most."""
-    zero = rows[:, first:end].mean(axis=1, dtype=np.float64)
+    before = rows[:, first:end]
+    zero = before.mean(axis=1, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        rise = rows.max(axis=1) / zero
-    rise[~np.isfinite(rise) | (zero < np.nanmedian(zero) / 3)] = 0
+        rise, spread = rows.max(axis=1) / zero, before.std(axis=1) / zero
+    # where the limb has moved, voxels of its skin rise and fall as much as vessels
+    unsteady = spread > _UNSTEADY_SPREAD * np.nanmedian(spread)
+    rise[~np.isfinite(rise) | unsteady | (zero < np.nanmedian(zero) / 3)] = 0
     n = min(max(int(_EARLY_SHARE * len(rows)), _MIN_EARLY), len(rows))
     chosen = np.argpartition(rise, -n)[-n:]
     relative: Float = np.mean(rows[chosen] / zero[chosen, np.newaxis], axis=0, dtype=np.float64)

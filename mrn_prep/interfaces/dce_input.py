@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from nipype.interfaces.base import File, traits
 
 from mrn_prep.errors import BadDataError
@@ -21,16 +19,18 @@ from mrn_prep.interfaces._dce import (
     acquisition_of,
     region_memberships,
 )
+from mrn_prep.interfaces._dce_rescale import rescaled, signal_at_rest
+from mrn_prep.interfaces._dce_table import read_input
 from mrn_prep.io.images import array, load
-from mrn_prep.io.tables import frame, read_table, write_table
+from mrn_prep.io.tables import frame, write_table
 from mrn_prep.models.aif_auto import find_input, fullest_voxels
 from mrn_prep.models.aif_measure import (
     BLOOD_T1_S,
     FATAL,
+    INFLOW,
     InputFunction,
     describe_input,
     input_from_region,
-    rescale_to_tail,
 )
 from mrn_prep.models.aif_population import (
     PUBLISHED_DOSE_MMOL_PER_KG,
@@ -46,7 +46,6 @@ _IN_VESSEL = 0.5  # of a voxel
 _PURE_VESSEL = 0.9  # preferred where enough voxels are so
 _POPULATION_STEP_S = 0.5  # a first pass lasts 8 s
 _POPULATION = {"parker": parker_aif, "georgiou": georgiou_aif, "weinmann": weinmann_aif}
-_RESCALE_AFTER_S = 60.0  # from the peak: artery and vein hold the same
 _ORDER = ("table", "artery", "vein", "auto", "parker")
 
 _REFERENCES = {
@@ -62,7 +61,11 @@ class _FindInputSpec(ConversionInputSpec):
         "any", "table", "artery", "vein", "auto", *_POPULATION, usedefault=True,
         desc="input function: the first there is, or one of them alone",
     )  # fmt: skip
-    rescale = traits.Enum("none", "vein", usedefault=True, desc="rescale to the tail of the vein")
+    rescale = traits.Enum(
+        "none", "vein", "area", usedefault=True,
+        desc="rescale to the tail of the vein, or the area of a population's curve",
+    )  # fmt: skip
+    t1 = File(exists=True, desc="T1 of tissue before contrast (s), on any grid: tells inflow")
     table = File(exists=True, desc="input function (columns time and blood or plasma; s, mM)")
     regions = traits.List(traits.Dict(), desc="records of `RegionFile`: arteries and veins")
     hematocrit = traits.Float(mandatory=True, desc="volume fraction of red cells")
@@ -90,6 +93,8 @@ class _Curve:
     references: tuple[str, ...] = ()
     of_plasma: bool = False
     """Whether it came as concentration in plasma, so that the haematocrit has no part in it."""
+    inflow: float = float("nan")
+    """Signal before contrast over that of blood at rest."""
 
 
 class _UnusableError(Exception):
@@ -123,7 +128,7 @@ class FindInput(MapInterface):
         assumed = not (self.inputs.hematocrit_known or curve.of_plasma)
         said = f", haematocrit {hematocrit:g}{' assumed' if assumed else ''}"
         self.tell(
-            quality=_numbers(curve.found),
+            quality={**_numbers(curve.found), "aif_inflow": curve.inflow},
             flags=[*curve.flags, *["hematocrit-assumed"] * assumed],
             method=f"input function {curve.how}{'' if curve.of_plasma else said}",
             references=curve.references,
@@ -185,21 +190,26 @@ class FindInput(MapInterface):
         }[name]
         how += f" ({0 if found.voxels is None else found.voxels.sum()} voxels)"
         flags = {"vein": ["aif-vein"], "auto": ["aif-auto"]}.get(name, [])
-        flags += ["aif-low-quality"] * bool({"few-voxels", "inflow"} & set(found.flags))
-        curve = found.curve_mm
-        if self.inputs.rescale == "vein" and name != "vein":
-            tail = self._measure("vein", image, self._vessel("vein", image))
+        inflow = float("nan") if found.voxels is None else self._inflow(found.voxels, image)
+        flags += ["aif-inflow"] * (inflow > INFLOW)
+        if self.inputs.rescale == "area" or (self.inputs.rescale == "vein" and name != "vein"):
+            dose = self.inputs.dose_mmol_per_kg or PUBLISHED_DOSE_MMOL_PER_KG
+            flags += ["dose-assumed"] * (
+                self.inputs.rescale == "area" and not self.inputs.dose_mmol_per_kg
+            )
             try:
-                curve, factor = rescale_to_tail(
-                    curve, found.t_s, tail.curve_mm, found.peak_s + _RESCALE_AFTER_S
-                )
-            except ValueError as error:
-                raise _UnusableError(f"cannot be rescaled to the vein ({error})") from error
-            how += f", rescaled to the tail of the vein (times {factor:.3g})"
-            found = replace(describe_input(curve, found.t_s, slice(*self.inputs.baseline)),
-                            voxels=found.voxels)  # fmt: skip
+                found, done = rescaled(
+                    found, self.inputs.rescale, slice(*self.inputs.baseline), dose,
+                    lambda: self._measure("vein", image, self._vessel("vein", image)),
+                )  # fmt: skip
+            except (ValueError, _UnusableError) as error:
+                why = str(error).rstrip(".")
+                raise _UnusableError(f"cannot be rescaled ({why})") from error
+            how += done
+        flags += ["aif-low-quality"] * ("few-voxels" in found.flags)
         return _Curve(
-            found.t_s, curve, name, how, found, tuple(flags), _REFERENCES.get(name, ())
+            found.t_s, found.curve_mm, name, how, found, tuple(flags), _REFERENCES.get(name, ()),
+            inflow=inflow,
         )  # fmt: skip
 
     def _measure(self, name: str, image: Any, region: Bool | None) -> InputFunction:
@@ -231,6 +241,20 @@ class FindInput(MapInterface):
         voxels = np.zeros(places.shape, np.bool_)
         voxels[places] = found.voxels
         return replace(found, voxels=voxels)
+
+    def _inflow(self, voxels: Bool, image: Any) -> float:
+        """Return how much brighter the vessel is before contrast than blood at rest."""
+        t1 = self.on_grid("t1", image)
+        if t1 is None or not voxels.any():
+            return float("nan")
+        first, end = self.inputs.baseline
+        before = np.mean([image.dataobj[..., i] for i in range(first, end)], axis=0)
+        limb = array(load(self.inputs.mask)) > 0
+        expected = signal_at_rest(
+            before, limb, t1, self.on_grid("b1", image), self.inputs.blood_t1_s,
+            acquisition_of(self.inputs),
+        )  # fmt: skip
+        return float("nan") if expected is None else float(np.mean((before / expected)[voxels]))
 
     def _vessel(self, tissue: str, image: Any) -> Bool:
         """Return the voxels of all regions of a kind of vessel."""
@@ -301,55 +325,6 @@ _WHY = {
 }
 
 
-def read_input(path: str | Path, frames_s: Sequence[float]) -> tuple[Float, Float, bool]:
-    """Read a table of an input function.
-
-    Returns
-    -------
-    t_s, concentration_mm : array, shape (n,)
-        Times (s) and concentrations (mM).
-    plasma : bool
-        Whether the concentration is that in plasma; else in blood.
-
-    Raises
-    ------
-    BadDataError
-        If columns are missing or hold no numbers, times do not increase or do not reach over
-        the frames, or the curve has no peak.
-    """
-    name = Path(path).name
-
-    def fault(what: str, wanted: str) -> BadDataError:
-        return BadDataError(f"{name}: {what}; wanted {wanted}.")
-
-    try:
-        table = read_table(path)
-    except ValueError as error:
-        raise BadDataError(str(error)) from error
-    given = [c for c in ("plasma", "blood") if c in table.columns]
-    columns = "the columns time (s) and blood or plasma (mM)"
-    if "time" not in table.columns or not given:
-        raise fault(f"has the columns {', '.join(map(str, table.columns))}", columns)
-    values = table[["time", given[0]]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    t_s, curve = values.T
-    if len(values) < 2 or not np.isfinite(values).all():
-        raise fault("has rows without numbers", columns)
-    if not (np.diff(t_s) > 0).all():
-        raise fault("its times do not increase", "seconds on the frames' clock")
-    step = float(np.median(np.diff(frames_s)))
-    if t_s[-1] < frames_s[-1] - step:
-        raise fault(f"ends at {t_s[-1]:g} s", f"times up to the last frame ({frames_s[-1]:g} s)")
-    peak = int(curve.argmax())
-    if not curve[peak] > 0 or peak == curve.size - 1:
-        raise fault(f"its {given[0]} concentration has no peak", "an input function (mM)")
-    if curve[peak] > _MOST_MM:
-        raise fault(f"its {given[0]} concentration reaches {curve[peak]:g}", "mM")
-    return t_s, curve, given[0] == "plasma"
-
-
-_MOST_MM = 200.0
-
-
 def _numbers(found: InputFunction) -> dict[str, float]:
     """Return what an input function is worth, as quality metrics."""
     numbers = {
@@ -362,4 +337,5 @@ def _numbers(found: InputFunction) -> dict[str, float]:
     if found.voxels is not None:
         numbers["aif_snr"] = found.snr
         numbers["aif_n_voxels"] = float(np.sum(found.voxels))
+        numbers["aif_area_se"] = found.area_se_mm_s
     return numbers

@@ -48,8 +48,9 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "aif-vein": "The input function was measured in a vein: later and flatter than an "
         "artery's.",
         "aif-population": "The input function is a population's, not the person's own.",
-        "aif-low-quality": "The input function is doubtful (few voxels, inflow, or no clear first "
-        "pass).",
+        "aif-low-quality": "The input function is doubtful (few voxels, or no clear first pass).",
+        "aif-inflow": "The vessel of the input function was more than half as bright again before "
+        "contrast as blood at rest: fresh blood flows in, and the input function reads low.",
         "aif-region-unused": "The region of the artery or vein could not be used; "
         "EstimationMethod says why.",
         "injection-mismatch": "The signal rises before the injection that the sidecar tells: the "

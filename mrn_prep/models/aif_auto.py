@@ -27,9 +27,10 @@ _MAX_CONVERTED = 20_000  # curves to turn into concentrations: those that rise m
 _MAX_CANDIDATES = 1500  # distances between all of them must fit into memory
 _FIRST_PASS_S = 20.0  # after the peak of the brightest candidates
 _N_CLUSTERS = 6
-_SHARED = 0.07  # of its area may a voxel lack to the cluster's fullest, or ...
-_SHARED_SE = 3.0  # ... this many standard errors: more would choose among noise
-_FULLEST = 0.8  # quantile that stands for them
+_SHARED = 0.07  # by so much of its area may a voxel differ from those of blood alone, or ...
+_SHARED_SE = 3.0  # ... by this many standard errors: more would choose among noise
+_FULLEST, _NEARLY_FULL = 0.8, 0.7  # quantile of the areas, and the part of it from where on ...
+_DENSEST = 0.5  # ... the densest half of the areas are those of blood alone
 
 
 def find_input(
@@ -79,8 +80,9 @@ def find_input(
     compete with the logarithms of their peak and area, and the first moment of their first pass
     [1]_. They are clustered (Ward's linkage, which needs no random start); for an artery the
     cluster counts that is highest and earliest, for a vein the fullest and latest. Of its
-    voxels those are kept that are nearly as full as the fullest, as the rim of a vessel shares
-    its voxels with tissue.
+    voxels those are kept whose areas are alike and large, as the rim of a vessel shares its
+    voxels with tissue. The largest are left out too: near a vessel's border, interpolation
+    overshoots, and choosing the fullest alone would choose what it has made.
 
     References
     ----------
@@ -161,8 +163,9 @@ def fullest_voxels(
     Returns
     -------
     bool array, shape (m,)
-        Those whose area under the concentration comes near that of the fullest. The tissue
-        around a vessel, bright fat above all, takes from the area of voxels that it shares.
+        Those whose area under the concentration is that of most voxels that are nearly full.
+        The tissue around a vessel, bright fat above all, takes from the area of voxels that it
+        shares.
     """
     rows, t = np.asarray(signal, dtype=np.float64), check_times(t_s, "t_s")
     curves = concentration_from_signal(
@@ -236,6 +239,9 @@ def _cluster(
 
 def _full(area: Float, baseline_error: Float) -> NDArray[np.bool_]:
     """Return which areas are those of voxels that blood alone fills."""
-    lack = max(_SHARED, _SHARED_SE * float(np.median(baseline_error)))
-    full: NDArray[np.bool_] = area >= (1.0 - lack) * np.quantile(area, _FULLEST)
+    differ = max(_SHARED, _SHARED_SE * float(np.median(baseline_error)))
+    some = np.sort(area[area >= _NEARLY_FULL * np.quantile(area, _FULLEST)])
+    n = min(max(int(np.ceil(_DENSEST * some.size)), MIN_VOXELS), some.size)
+    first = int(np.argmin(some[n - 1 :] / some[: some.size - n + 1]))
+    full: NDArray[np.bool_] = np.abs(np.log(area / np.median(some[first : first + n]))) <= differ
     return full

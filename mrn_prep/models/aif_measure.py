@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrn_prep.models.dce_concentration import Acquisition, concentration_from_signal
+from mrn_prep.models.dce_concentration import (
+    Acquisition,
+    Concentration,
+    concentration_from_signal,
+)
 from mrn_prep.models.dce_convolution import check_input
 from mrn_prep.models.dce_semi import measure_enhancement
 from mrn_prep.models.status import Reason
@@ -24,10 +28,13 @@ MIN_PEAK_MM = 1.0
 """Peak (mM) below which it is tissue or mostly tissue; blood reaches 3 to 8 at usual doses."""
 MIN_VOXELS = 3
 """Fewer voxels than this are told."""
+INFLOW = 1.5
+"""Signal before contrast over that of blood in the steady state from which on it is inflow."""
 
 _END_FRACTION = 0.2  # of the series, at its end
 _WASH_OUT_AFTER_S = 60.0  # from the peak: recirculation is over
 _MIN_WASH_OUT_FRAMES = 5
+_MAX_JACKKNIFE = 200  # groups of voxels
 
 FATAL = ("empty", "saturated", "low-snr", "no-peak", "low-peak", "no-baseline")
 """Flags with which an input function must not be used."""
@@ -60,6 +67,9 @@ class InputFunction:
     flags: tuple[str, ...]
     """What is wrong: of "empty", "saturated", "low-snr", "no-peak", "low-peak", "no-baseline",
     "few-voxels", "no-wash-out", "inflow"."""
+    area_se_mm_s: float = float("nan")
+    """Standard error of the area, from how much its voxels differ; NaN for a single voxel. What
+    they have in common (T1 of blood, B1+, inflow) is not in it."""
 
     @property
     def usable(self) -> bool:
@@ -179,7 +189,7 @@ def input_from_region(
 
     .. math:: \bar S = \sqrt{\langle S^2\rangle - 2\sigma^2}
 
-    over the voxels, frame by frame, is turned into concentration.
+    (noise floor removed [1]_) over the voxels, frame by frame, is turned into concentration.
 
     Parameters
     ----------
@@ -215,11 +225,13 @@ def input_from_region(
     Notes
     -----
     Averaging squares and taking off their bias removes the noise floor, which the mean of
-    magnitudes would keep.
+    magnitudes would keep. The error of the area is that of the jackknife over voxels [2]_.
 
     References
     ----------
-    Gudbjartsson H, Patz S. Magn Reson Med 1995;34:910-914. doi:10.1002/mrm.1910340618
+    .. [1] Gudbjartsson H, Patz S. Magn Reson Med 1995;34:910-914. doi:10.1002/mrm.1910340618
+    .. [2] Efron B. The jackknife, the bootstrap and other resampling plans. SIAM 1982.
+       doi:10.1137/1.9781611970319
 
     Examples
     --------
@@ -241,20 +253,35 @@ def input_from_region(
     if not curves.size:
         raise ValueError("The region of the vessel is empty, or has no finite signal.")
     floor = next((value for value in (floor_sigma, sigma) if value is not None), 0.0)
-    mean = np.sqrt(np.maximum(np.mean(curves**2, axis=0) - 2 * floor**2, 0.0))
+    power = curves**2
+    mean = np.sqrt(np.maximum(np.mean(power, axis=0) - 2 * floor**2, 0.0))
     flags: tuple[str, ...] = ()
     own_b1 = 1.0 if b1 is None else float(np.nanmean(np.asarray(b1, dtype=np.float64)[chosen]))
     baseline = None
     if expected_baseline is not None:
         expected = float(np.nanmean(np.asarray(expected_baseline, dtype=np.float64)[chosen]))
-        if float(np.mean(mean[acquisition.baseline])) > 1.5 * expected:
+        if float(np.mean(mean[acquisition.baseline])) > INFLOW * expected:
             flags, baseline = ("inflow",), expected
-    found = concentration_from_signal(
-        mean, acquisition, t1_s, b1=own_b1, noise_floor=None, baseline_signal=baseline
-    )
+
+    def convert(signals: Float) -> Concentration:
+        return concentration_from_signal(
+            signals, acquisition, t1_s, b1=own_b1, noise_floor=None, baseline_signal=baseline
+        )
+
+    found = convert(mean)
     if found.status not in (Reason.FITTED, Reason.SATURATED):
         raise ValueError(f"No input function: {Reason(int(found.status)).sentence}")
-    return describe_input(found.concentration_mm, t_s, acquisition.baseline, chosen, flags)
+    described = describe_input(found.concentration_mm, t_s, acquisition.baseline, chosen, flags)
+    n = min(len(power), _MAX_JACKKNIFE)
+    if n < 2 or found.status != Reason.FITTED:
+        return described
+    # groups of voxels in turn are left out
+    groups = np.array_split(power, n)
+    without = np.stack([power.sum(axis=0) - g.sum(axis=0) for g in groups])
+    without /= np.array([[len(power) - len(g)] for g in groups])
+    left = convert(np.sqrt(np.maximum(without - 2 * floor**2, 0.0))).concentration_mm
+    areas = np.trapezoid(left, np.asarray(t_s, dtype=np.float64), axis=1)
+    return replace(described, area_se_mm_s=float(np.sqrt((n - 1) * np.var(areas))))
 
 
 def rescale_to_tail(

@@ -193,6 +193,18 @@ def test_rise_before_the_injection_is_believed_and_flagged(limb, tmp_path):
     assert "injection-mismatch" in found.facts["ValidityFlags"]
 
 
+@pytest.mark.parametrize("told", [None, 20.0])
+def test_skin_that_moves_is_no_early_vessel(limb, tmp_path, told):
+    series, rng = data(limb.series), np.random.default_rng(0)
+    x, y, _ = np.indices(SHAPE) - 17.5
+    skin = (limb.labels > 0) & (np.hypot(x, y) > 12.5)
+    series[skin] *= rng.uniform(0.5, 1.5, (skin.sum(), len(T_S))).astype(np.float32)
+    file = limb.save("skin", series)
+    more = {} if told is None else {"injection_s": told}
+    found = run(FindBaseline(in_file=file, raw_file=file, t_s=T_S, **more), tmp_path / "skin")
+    assert found.baseline == ([0, 7] if told is None else [0, 5])
+
+
 def test_bright_first_frame_is_not_in_the_baseline():
     t = np.arange(0.0, 200.0, 4.0)
     curve = 100 + 50 * np.clip((t - 40) / 20, 0, 1)
@@ -354,6 +366,47 @@ def test_assumed_haematocrit_is_flagged(limb, tmp_path):
     found = find(limb, tmp_path, kind="artery", regions=limb.regions("artery"),
                  hematocrit_known=False)  # fmt: skip
     assert found.facts["ValidityFlags"] == ["hematocrit-assumed"]
+
+
+def with_inflow(limb, tmp_path, factor):
+    series = data(limb.series)
+    artery = limb.labels == LABELS["artery"]
+    series[artery, :7] *= factor
+    changed = Limb(tmp_path, limb.labels, limb.blood, limb.b1, "", limb.t1, limb.b1_file)
+    changed.series = changed.save("inflow", series)
+    return changed
+
+
+def test_inflow_is_flagged(limb, tmp_path):
+    changed = with_inflow(limb, tmp_path, 1.8)
+    told = {"kind": "artery", "regions": changed.regions("artery"), "t1": limb.t1}
+    low = find(changed, tmp_path, **told)
+    assert low.facts["ValidityFlags"] == ["aif-inflow"]
+    assert table(low.aif)["blood"].max() < 0.5 * limb.blood.max()
+    calm = find(limb, tmp_path, **{**told, "regions": limb.regions("artery")})
+    assert "aif-inflow" not in calm.facts["ValidityFlags"]
+    brighter = low.facts["Quality"]["aif_inflow"] / calm.facts["Quality"]["aif_inflow"]
+    assert brighter == pytest.approx(1.8, rel=1e-3)
+
+
+def test_area_is_made_that_of_the_dose(limb, tmp_path):
+    changed = with_inflow(limb, tmp_path, 1.4)
+    told = {"kind": "artery", "regions": changed.regions("artery"), "rescale": "area"}
+    found = find(changed, tmp_path, **told, dose_mmol_per_kg=0.1)
+    t = np.array(T_S)
+    area = np.trapezoid(table(found.aif)["blood"], t) / np.trapezoid(limb.blood, t)
+    assert area == pytest.approx(1, abs=0.03)
+    assert "area of Parker's curve" in found.facts["EstimationMethod"]
+    assert "dose-assumed" in find(changed, tmp_path, **told).facts["ValidityFlags"]
+
+
+def test_rescaling_to_a_vein_that_is_not_drawn_is_told(limb, tmp_path):
+    told = {"regions": limb.regions("artery"), "rescale": "vein"}
+    with pytest.raises(BadDataError, match="no region of tissue vein"):
+        find(limb, tmp_path, kind="artery", **told)
+    found = find(limb, tmp_path, **told)
+    assert "no region of tissue vein" in found.facts["EstimationMethod"]
+    assert "aif-region-unused" in found.facts["ValidityFlags"]
 
 
 def test_narrow_artery_is_rescaled_to_the_tail_of_the_vein(limb, tmp_path):

@@ -3,7 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mrn_prep.models.aif_auto import find_input
+from mrn_prep.models.aif_auto import find_input, fullest_voxels
+from mrn_prep.models.aif_measure import input_from_region
 from mrn_prep.models.aif_population import georgiou_aif, parker_aif
 from mrn_prep.models.dce_concentration import Acquisition, signal_from_concentration
 from mrn_prep.models.dce_curves import extended_tofts_curve, plasma_from_blood
@@ -149,3 +150,20 @@ def test_refuses_shapes_that_do_not_belong_together():
     late = Acquisition(TR_S, 0.3, 4.5, slice(500, 510))
     with pytest.raises(ValueError, match="none of the"):
         find_input(signal, t, late)
+
+
+def test_voxels_that_interpolation_made_too_full_are_not_preferred():
+    t, rng = np.arange(0.0, 240.0, 4.0), np.random.default_rng(0)
+    acquisition = Acquisition(0.005, np.deg2rad(18), 4.5, slice(0, 5))
+    blood = parker_aif(t, arrival_s=24.0)
+    clean = signal_from_concentration(blood, 20.0, acquisition, 1.65)
+    full = np.tile(clean, (50, 1))
+    full[:, :5] *= 1 + 0.05 * rng.standard_normal((50, 1))  # their borders over- and undershoot
+    share = rng.uniform(0.2, 0.9, (40, 1))
+    shared = share * clean + (1 - share) * 60.0  # with fat
+    signal = np.concatenate([full, shared])
+    chosen = fullest_voxels(signal, t, acquisition, sigma=0.1)
+    assert chosen[:50].sum() > 15
+    assert not chosen[50:].sum() > 3
+    found = input_from_region(signal, chosen, t, acquisition)
+    assert abs(found.area_mm_s / np.trapezoid(blood, t) - 1) < 0.03

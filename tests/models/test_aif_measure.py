@@ -98,6 +98,18 @@ def test_inflow_is_told_and_undone():
     assert "inflow" not in calm.flags
 
 
+def test_error_of_the_area_is_its_scatter():
+    region = np.ones(12, bool)
+    found = [
+        input_from_region(vessel(12, 15.0, seed), region, T, ACQUISITION, sigma=1.0)
+        for seed in range(200)
+    ]
+    scatter = np.std([one.area_mm_s for one in found])
+    assert np.median([one.area_se_mm_s for one in found]) == pytest.approx(scatter, rel=0.15)
+    alone = input_from_region(vessel(1, 15.0), region[:1], T, ACQUISITION, sigma=1.0)
+    assert np.isnan(alone.area_se_mm_s)
+
+
 def test_few_voxels_are_told():
     found = input_from_region(vessel(2, 40.0), np.ones(2, bool), T, ACQUISITION, sigma=1.0)
     assert found.flags == ("few-voxels",)
