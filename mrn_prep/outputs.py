@@ -546,7 +546,7 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
         "aif_peak_time": ("s", "Time of that peak."),
         "aif_arrival": ("s", "Arrival of contrast in the input function."),
         "aif_area": ("mM s", "Area under the input function."),
-        "aif_area_se": ("mM s", "Standard error of that area, from how its voxels differ."),
+        "aif_area_se": ("mM s", "Its standard error: how its voxels differ, T1 of blood."),
         "aif_inflow": ("1", "Its vessel's signal before contrast over that of blood at rest."),
         "aif_washout": ("1/min", "Rate at which the input function falls at its end."),
         "aif_snr": ("1", "Peak of the input function over its noise."),

@@ -114,6 +114,9 @@ class TissueInputSpec(ConversionInputSpec):
     t1_s = traits.Float(0.0, usedefault=True, desc="T1 everywhere (s); 0 for the map's")
     model = traits.Enum(*FITS, "select", mandatory=True, desc="tissue model, or the choice")
     delay = traits.Bool(False, usedefault=True, desc="fit the delay of the bolus")
+    aif_error = traits.Float(
+        0.0, usedefault=True, desc="standard error of the input function's area, relative"
+    )
 
 
 @dataclass(frozen=True)
@@ -146,10 +149,15 @@ class TissueInterface(MapInterface):
     def frames_s(self) -> Float:
         return np.asarray(self.inputs.t_s, dtype=np.float64)
 
-    def convert(self, image: Any, inside: Bool) -> tuple[Float32, Concentration, list[str]]:
-        """Return signals and concentrations of some voxels, shape (n, frames), and flags."""
+    def convert(
+        self, image: Any, inside: Bool, t1: tuple[Any, Any] | None = None
+    ) -> tuple[Float32, Concentration, list[str]]:
+        """Return signals and concentrations of some voxels, shape (n, frames), and flags.
+
+        `t1` is T1 (s) with its error where they are not those of the map.
+        """
         signal = np.ascontiguousarray(array(image)[inside])
-        t1_s, t1_se_s, flags = self._t1(image, inside)
+        t1_s, t1_se_s, flags = self._t1(image, inside) if t1 is None else (*t1, [])
         b1 = self.on_grid("b1", image)
         if b1 is not None and not np.isfinite(b1[inside]).any():
             raise BadDataError("The B1+ map has no value where the dynamic series shows the limb.")

@@ -100,7 +100,9 @@ def rescaled(
         curve, factor = rescale_to_area(found.curve_mm, t_s, float(np.trapezoid(known, fine)))
         how = f", rescaled to the area of Parker's curve (times {factor:.3g})"
     again = describe_input(curve, t_s, baseline)
+    # the area of a population is known no better, but nothing tells how well
+    se = factor * found.area_se_mm_s if kind == "vein" else float("nan")
     return replace(
-        again, voxels=found.voxels, area_se_mm_s=factor * found.area_se_mm_s,
+        again, voxels=found.voxels, area_se_mm_s=se,
         flags=tuple(dict.fromkeys([*again.flags, *(f for f in found.flags if f == "few-voxels")])),
     ), how  # fmt: skip

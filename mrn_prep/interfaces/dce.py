@@ -35,7 +35,8 @@ _REFERENCES = {
     "2cum": "doi:10.1002/nbm.2940",
     "2cxm": "doi:10.1002/nbm.2940",
 }
-_NOT_CARRIED = "The errors of B1+ and of the input function are not in the standard errors."
+_NOT_CARRIED = "The errors of B1+ and of the input function{} are not in the standard errors."
+_FROM_RESIDUALS = " They are from the residuals: noise unknown."
 _SNR_SAMPLE = 20_000  # voxels
 _SPREAD_FRAMES = 4  # of the baseline, from which on their own spread is taken as the noise
 
@@ -88,13 +89,15 @@ class FitDCE(TissueInterface):
             self._choose(runtime, image, inside, fits)
         fitted = np.max([fit.status == Reason.FITTED for fit in fits.values()], axis=0)
         known = np.isfinite(found.sigma_mm).any()
+        error = self.inputs.aif_error
+        noise = f" ({100 * error:.2g} % of its area)" if error else ""
         self.tell(
             quality={"noise_sigma": self.inputs.sigma or float("nan"), "snr": snr,
                      "fitted_fraction": float(fitted.mean())},
             flags=[*flags, *["fat-saturation"] * self.inputs.fat_saturation],
             method=self._method(flags),
             references=list(dict.fromkeys(_REFERENCES[name] for name in self.models)),
-            note=_NOT_CARRIED + " They are from the residuals: noise unknown." * (not known),
+            note=_NOT_CARRIED.format(noise) + _FROM_RESIDUALS * (not known),
         )  # fmt: skip
         return runtime
 

@@ -10,6 +10,7 @@ import numpy as np
 from nipype.interfaces.base import File, traits
 from scipy.optimize import minimize_scalar
 
+from mrn_prep.inputs.rois import Region
 from mrn_prep.interfaces._base import FactsOutputSpec
 from mrn_prep.interfaces._dce import (
     OF_RETURN,
@@ -24,6 +25,7 @@ from mrn_prep.interfaces._dce import (
 )
 from mrn_prep.io.images import array, load
 from mrn_prep.io.tables import frame, write_table
+from mrn_prep.measure.regions import Membership
 from mrn_prep.models.dce_convolution import refine_input
 from mrn_prep.models.dce_curves import (
     extended_tofts_curve,
@@ -36,7 +38,12 @@ from mrn_prep.models.dce_select import corrected_akaike
 from mrn_prep.models.status import Reason
 from mrn_prep.outputs import OUTPUTS
 
+ENOUGH_PURE = 5
+"""Voxels wholly inside a region from which on they alone count."""
+
 _VESSELS = ("artery", "vein")
+_OF_HEIGHT = ("ktrans", "ps", "fp", "ve", "vp")
+_MAD_TO_SD, _MEDIAN_TO_MEAN = 1.4826, 1.2533  # of normal errors
 
 
 class _FitCurvesInputSpec(TissueInputSpec):
@@ -60,15 +67,18 @@ class FitCurves(TissueInterface):
         limb = array(load(self.inputs.mask)) > 0
         curves: list[dict[str, object]] = []
         fits: list[dict[str, object]] = []
-        for region, member in region_memberships(self.inputs.regions, image):
+        self._regions: dict[tuple[Any, bytes], list[tuple[Region, Membership]]] = {}
+        for region, member in self._on(image):
             if region.tissue in _VESSELS:  # they are the input
                 continue
-            chosen = np.zeros(limb.shape, np.bool_)
-            chosen[member.box] = member.fraction >= self.inputs.min_fraction
-            chosen &= limb
+            chosen, pure = voxels_of(member, limb, self.inputs.min_fraction)
             who = {"region": region.name, "tissue": region.tissue, "side": region.side,
                    "level": region.level}  # fmt: skip
-            own_curves, own_fits = self._region(image, chosen)
+            t1 = self._t1_of(region) if pure else None
+            own_curves, own_fits = self._region(image, chosen, t1)
+            flags = ["partial-volume"] * (not pure)
+            flags += ["partial-volume-t1"] * (bool(self.inputs.t1) and pure and t1 is None)
+            own_fits = [{**row, "flags": ";".join(flags) or "n/a"} for row in own_fits]
             curves += [who | row for row in own_curves]
             fits += [who | row for row in own_fits]
         folder = Path(runtime.cwd)
@@ -78,18 +88,44 @@ class FitCurves(TissueInterface):
         self.tell()
         return runtime
 
-    def _region(self, image: Any, chosen: Bool) -> tuple[Any, Any]:
+    def _t1_of(self, wanted: Region) -> tuple[float, float] | None:
+        """Return T1 of a region (s) and its error, of the voxels of the map that are all its own.
+
+        Between the map's voxels T1 would be mixed with that of fat beside the region.
+        """
+        if self.inputs.t1_s or not self.inputs.t1:
+            return None
+        image = load(self.inputs.t1)
+        values = array(image)
+        for region, member in self._on(image):
+            if region == wanted:
+                own = values[member.box][member.pure]
+                own = own[own > 0]
+                if own.size >= ENOUGH_PURE:
+                    middle = float(np.median(own))
+                    spread = _MAD_TO_SD * float(np.median(np.abs(own - middle)))
+                    return middle, _MEDIAN_TO_MEAN * spread / np.sqrt(own.size)
+        return None
+
+    def _on(self, image: Any) -> list[tuple[Region, Membership]]:
+        """Return all regions on the grid of a map; found once."""
+        key = (image.shape[:3], image.affine.tobytes())
+        if key not in self._regions:
+            self._regions[key] = region_memberships(self.inputs.regions, image)
+        return self._regions[key]
+
+    def _region(self, image: Any, chosen: Bool, t1: tuple[float, float] | None) -> tuple[Any, Any]:
         """Return rows of both tables for the voxels of a region."""
         if not chosen.any():
             return [], list(_rows_of_none(self.models, Reason.OUTSIDE_MASK))
-        _, found, _ = self.convert(image, chosen)
+        _, found, _ = self.convert(image, chosen, t1)
         good = found.status == Reason.FITTED
         n_vox = int(good.sum())
         if not n_vox:
             codes, counts = np.unique(found.status, return_counts=True)
             return [], list(_rows_of_none(self.models, Reason(int(codes[counts.argmax()]))))
         measured = found.concentration_mm[good].mean(axis=0, dtype=np.float64)
-        # noise of the baselines is each voxel's own; the error of T1 may be all voxels'
+        # noise of the baselines is each voxel's own; the error of T1 is all voxels'
         shared, many = found.shared_error, np.sqrt(n_vox)
         error = SharedError(
             offset_mm=np.nan_to_num(_rms(shared.offset_mm, good) / many),
@@ -117,6 +153,8 @@ class FitCurves(TissueInterface):
         for param in parameters(name, delay=self.inputs.delay):
             spec = OUTPUTS[f"{name}_{param}"]
             value, se = value_of(fit, param)
+            if param in _OF_HEIGHT:  # as the input function is higher, they are lower
+                se = np.hypot(se, self.inputs.aif_error * value)
             own = param in OF_RETURN.get(name, ())
             status = fit.ve_status if own else fit.status  # type: ignore[attr-defined]
             yield {**common, "parameter": param, "value": float(value) * spec.scale,
@@ -125,6 +163,20 @@ class FitCurves(TissueInterface):
         if self.inputs.model == "select":
             yield {**common, "parameter": "aicc", "value": float(corrected_akaike(fit)),
                    "unit": "1", "status": int(fit.status)}  # fmt: skip
+
+
+def voxels_of(member: Membership, limb: Bool, min_fraction: float) -> tuple[Bool, bool]:
+    """Return the voxels of a region whose mean is fitted, and whether they are all its own.
+
+    Voxels that lie wholly inside are taken alone where there are enough of them.
+    """
+    for own, pure in ((member.pure, True), (member.fraction >= min_fraction, False)):
+        chosen = np.zeros(limb.shape, np.bool_)
+        chosen[member.box] = own
+        chosen &= limb
+        if not pure or np.count_nonzero(chosen) >= ENOUGH_PURE:
+            break
+    return chosen, pure
 
 
 def fitted_curve(

@@ -25,6 +25,7 @@ from mrn_prep.io.images import array, load
 from mrn_prep.io.tables import frame, write_table
 from mrn_prep.models.aif_auto import find_input, fullest_voxels
 from mrn_prep.models.aif_measure import (
+    BLOOD_T1_ERROR,
     BLOOD_T1_S,
     FATAL,
     INFLOW,
@@ -76,6 +77,7 @@ class _FindInputSpec(ConversionInputSpec):
 
 class _FindOutputSpec(FactsOutputSpec):
     aif = File(exists=True, desc="input function (table)")
+    aif_error = traits.Float(desc="standard error of its area, relative; 0 where not measured")
     vessel = File(exists=True, desc="voxels that it was taken from; empty for tables and curves")
 
 
@@ -125,6 +127,8 @@ class FindInput(MapInterface):
         if vessel is None:
             vessel = np.zeros(image.shape[:3], np.bool_)
         self.write(runtime, image, vessel=vessel)
+        relative = curve.found.area_se_mm_s / curve.found.area_mm_s
+        self._results["aif_error"] = float(relative) if np.isfinite(relative) else 0.0
         assumed = not (self.inputs.hematocrit_known or curve.of_plasma)
         said = f", haematocrit {hematocrit:g}{' assumed' if assumed else ''}"
         self.tell(
@@ -225,13 +229,14 @@ class FindInput(MapInterface):
             "sigma": self.inputs.sigma or None,
         }
         series = (self.inputs.t_s, acquisition_of(self.inputs))
+        t1_se_s = BLOOD_T1_ERROR * self.inputs.blood_t1_s
         try:
             if region is None:
-                found = find_input(rows, *series, **shared)
+                found = find_input(rows, *series, **shared, t1_se_s=t1_se_s)
             else:
                 # a region that was drawn reaches into the tissue around the vessel
-                found = input_from_region(rows, fullest_voxels(rows, *series, **shared), *series,
-                                          **shared)  # fmt: skip
+                full = fullest_voxels(rows, *series, **shared)
+                found = input_from_region(rows, full, *series, **shared, t1_se_s=t1_se_s)
         except ValueError as error:
             raise _UnusableError(str(error).rstrip(".")) from error
         if not found.usable:

@@ -43,6 +43,7 @@ def find_input(
     sigma: float | None = None,
     *,
     vessel: Vessel = "artery",
+    t1_se_s: float = 0.0,
     floor_sigma: float | None = None,
     expected_baseline: ArrayLike | None = None,
 ) -> InputFunction:
@@ -58,7 +59,7 @@ def find_input(
         Sequence, agent, and which frames come before contrast.
     search : bool array, shape (nx, ny, nz), optional
         Where to look; everywhere by default.
-    t1_s, b1, sigma, floor_sigma, expected_baseline
+    t1_s, b1, sigma, t1_se_s, floor_sigma, expected_baseline
         As of `mrn_prep.models.aif_measure.input_from_region`.
     vessel : {"artery", "vein"}
         Arteries are filled first and highest, veins later and as much.
@@ -135,6 +136,7 @@ def find_input(
         t1_s,
         b1,
         sigma,
+        t1_se_s=t1_se_s,
         floor_sigma=floor_sigma,
         expected_baseline=expected_baseline,
     )

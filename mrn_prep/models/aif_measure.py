@@ -20,6 +20,8 @@ Float = NDArray[np.float64]
 
 BLOOD_T1_S = 1.65
 """T1 of arterial blood at 3 T (s) where none is given: 1.58 to 1.66 by haematocrit."""
+BLOOD_T1_ERROR = 0.014
+"""Its relative standard error: that of an even spread over this range."""
 MIN_SNR = 10.0
 """Peak over baseline noise below which an input function is of no use."""
 MIN_PEAK_TO_END = 1.5
@@ -68,8 +70,8 @@ class InputFunction:
     """What is wrong: of "empty", "saturated", "low-snr", "no-peak", "low-peak", "no-baseline",
     "few-voxels", "no-wash-out", "inflow"."""
     area_se_mm_s: float = float("nan")
-    """Standard error of the area, from how much its voxels differ; NaN for a single voxel. What
-    they have in common (T1 of blood, B1+, inflow) is not in it."""
+    """Standard error of the area, from how much its voxels differ and the error of T1 of blood;
+    NaN for a single voxel. That of B1+ and inflow are not in it."""
 
     @property
     def usable(self) -> bool:
@@ -182,6 +184,7 @@ def input_from_region(
     b1: ArrayLike | None = None,
     sigma: float | None = None,
     *,
+    t1_se_s: float = 0.0,
     floor_sigma: float | None = None,
     expected_baseline: ArrayLike | None = None,
 ) -> InputFunction:
@@ -205,6 +208,8 @@ def input_from_region(
         T1 of blood (s). That of a T1 map is spoilt by inflow.
     b1 : array, shape (...), optional
         Relative B1+; its mean over the region counts.
+    t1_se_s : float
+        Standard error of `t1_s`.
     sigma, floor_sigma : float, optional
         Noise of each channel, in the unit of the signal; `floor_sigma` is the noise before
         denoising, whose floor the magnitudes still have.
@@ -263,7 +268,7 @@ def input_from_region(
         if float(np.mean(mean[acquisition.baseline])) > INFLOW * expected:
             flags, baseline = ("inflow",), expected
 
-    def convert(signals: Float) -> Concentration:
+    def convert(signals: Float, t1_s: float = t1_s) -> Concentration:
         return concentration_from_signal(
             signals, acquisition, t1_s, b1=own_b1, noise_floor=None, baseline_signal=baseline
         )
@@ -280,8 +285,11 @@ def input_from_region(
     without = np.stack([power.sum(axis=0) - g.sum(axis=0) for g in groups])
     without /= np.array([[len(power) - len(g)] for g in groups])
     left = convert(np.sqrt(np.maximum(without - 2 * floor**2, 0.0))).concentration_mm
-    areas = np.trapezoid(left, np.asarray(t_s, dtype=np.float64), axis=1)
-    return replace(described, area_se_mm_s=float(np.sqrt((n - 1) * np.var(areas))))
+    t = np.asarray(t_s, dtype=np.float64)
+    variance = (n - 1) * float(np.var(np.trapezoid(left, t, axis=1)))
+    longer = convert(mean, t1_s + t1_se_s).concentration_mm
+    variance += (float(np.trapezoid(longer, t)) - described.area_mm_s) ** 2
+    return replace(described, area_se_mm_s=float(np.sqrt(variance)))
 
 
 def rescale_to_tail(

@@ -7,7 +7,7 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_erosion, gaussian_filter
 
 from mrn_prep.errors import BadDataError
 from mrn_prep.inputs.dce import DCEInputs
@@ -631,10 +631,76 @@ def test_mean_curve_of_a_region_gives_the_truth_per_minute(limb, tmp_path):
         assert own["value"][["ktrans", "ve", "vp"]].tolist() == pytest.approx(
             [ktrans, ve, vp], rel=5e-4
         )
-        assert (own["n_vox"] == (limb.labels == LABELS[name]).sum()).all()
+        # those that touch no other region within their slice
+        assert (own["n_vox"] == binary_erosion(limb.labels == LABELS[name], _CROSS).sum()).all()
+        assert own["flags"].isna().all()
         rows = curves[curves["region"] == name]
         assert rows["fitted"].to_numpy() == pytest.approx(rows["measured"].to_numpy(), abs=1e-4)
         assert rows["time"].tolist() == T_S
+
+
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]
+
+
+def coarse_t1(limb, factor=4):
+    """A T1 map of voxels so large that T1 is mixed at the borders of regions."""
+    t1 = np.nan_to_num(data(limb.t1), nan=0.37)  # fat around the limb
+    n_x, n_y, n_z = t1.shape
+    blocks = t1.reshape(n_x // factor, factor, n_y // factor, factor, n_z).mean(axis=(1, 3))
+    affine = AFFINE @ np.diag([factor, factor, 1, 1])
+    affine[:2, 3] += (factor - 1) / 2 * 2.0
+    return limb.save(f"t1_coarse{factor}", blocks.astype(np.float32), affine)
+
+
+def nerve_in_fat(limb):
+    """A nerve of 10 x 10 voxels, all else is fat by the T1 map."""
+    labels = np.zeros(SHAPE, int)
+    labels[10:20, 10:20] = LABELS["nerve"]
+    t1 = np.where(labels == LABELS["nerve"], 1.2, 0.37).astype(np.float32)
+    changed = Limb(limb.folder, labels, limb.blood, limb.b1, "", limb.save("t1_fat", t1),
+                   limb.b1_file)  # fmt: skip
+    ktrans, ve, vp = TRUTH["nerve"]
+    curve = extended_tofts_curve(ktrans / 60, ve, vp, plasma_from_blood(limb.blood, 0.42), T_S)
+    every = np.broadcast_to(curve, (*SHAPE, len(T_S)))
+    inside = np.hypot(*(np.indices(SHAPE)[:2] - 17.5)) < 14
+    signal = signal_from_concentration(every, 100.0 * inside, ACQUISITION, t1, limb.b1)
+    changed.series = limb.save("nerve_in_fat", signal.astype(np.float32))
+    return changed
+
+
+def test_t1_that_the_map_has_mixed_with_fat_is_not_that_of_the_nerve(limb, tmp_path):
+    changed = nerve_in_fat(limb)
+    aif = find(limb, tmp_path, kind="artery", regions=limb.regions("artery")).aif
+    regions = changed.regions("nerve")
+    coarse = coarse_t1(changed, 2)
+    found = fit(changed, tmp_path, FitCurves, aif=aif, regions=regions, t1=coarse)
+    own = table(found.curve_fits).set_index("parameter")
+    assert own["value"][["ktrans", "ve", "vp"]].tolist() == pytest.approx(TRUTH["nerve"], rel=2e-3)
+    assert own["flags"].isna().all()
+    # without a voxel of the map that is the nerve's alone, the mixture is told
+    found = fit(changed, tmp_path, FitCurves, aif=aif, regions=regions, t1=coarse_t1(changed, 6))
+    own = table(found.curve_fits).set_index("parameter")
+    assert (own["flags"] == "partial-volume-t1").all()
+
+
+def test_small_region_is_told(limb, tmp_path):
+    shown = np.zeros(SHAPE)
+    shown[12:14, 12:14, 1] = LABELS["nerve"]
+    found = fit(limb, tmp_path, FitCurves, regions=limb.regions("nerve", values=shown))
+    own = table(found.curve_fits)
+    assert (own["flags"] == "partial-volume").all()
+    assert (own["n_vox"] == 4).all()
+
+
+def test_error_of_the_input_function_is_in_that_of_the_curves(limb, tmp_path):
+    exact, rough = (
+        table(fit(limb, tmp_path, FitCurves, regions=limb.regions("nerve"), aif_error=error)
+              .curve_fits).set_index("parameter") for error in (0.0, 0.1)
+    )  # fmt: skip
+    for param in ("ktrans", "ve", "vp"):
+        more = np.sqrt(rough["se"][param] ** 2 - exact["se"][param] ** 2)
+        assert more == pytest.approx(0.1 * exact["value"][param], rel=1e-3)
+    assert rough["se"]["kep"] == exact["se"]["kep"]
 
 
 def test_mean_curve_is_nearer_to_the_truth_than_its_voxels(noisy, tmp_path):

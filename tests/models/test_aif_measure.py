@@ -106,6 +106,12 @@ def test_error_of_the_area_is_its_scatter():
     ]
     scatter = np.std([one.area_mm_s for one in found])
     assert np.median([one.area_se_mm_s for one in found]) == pytest.approx(scatter, rel=0.15)
+    calm = np.tile(signal_from_concentration(BLOOD, 15.0, ACQUISITION, 1.65), (12, 1))
+    known, longer = (
+        input_from_region(calm, region, T, ACQUISITION, t1, t1_se_s=0.023) for t1 in (1.65, 1.673)
+    )
+    assert known.area_se_mm_s == pytest.approx(known.area_mm_s - longer.area_mm_s, rel=1e-6)
+    assert known.area_se_mm_s > 0.02 * known.area_mm_s
     alone = input_from_region(vessel(1, 15.0), region[:1], T, ACQUISITION, sigma=1.0)
     assert np.isnan(alone.area_se_mm_s)
 
