@@ -18,7 +18,9 @@ from mrn_prep.io.tables import frame, write_table
 from mrn_prep.models.align import align_series
 from mrn_prep.models.dce_semi import measure_enhancement
 from mrn_prep.models.mask import limb_mask
+from mrn_prep.models.motion import voxel_to_centred_mm
 from mrn_prep.models.noise import sigma_from_background
+from mrn_prep.models.resample import grid_points, warp
 from mrn_prep.models.status import Reason
 
 Float = NDArray[np.float64]
@@ -34,7 +36,8 @@ _MIN_EARLY = 30
 _UNSTEADY_SPREAD = 3.0  # of the median spread of the baseline
 _SPARE_FRAMES = 4  # with so many, the last before the rise is left out
 _NOISE_FRAMES = 3  # of the raw series, in whose air the noise is found
-_AT_ONCE = 16  # frames
+_LARGEST_MM = 2.0  # voxels on which motion is found ...
+_ENOUGH_VOXELS = 50_000  # ... of which the limb has to have so many
 _MANY_LOST = 0.1  # of the frames
 _PASSES = 3  # each with the baseline that the one before found
 _SAME_FRAME = 1e-6  # of a frame
@@ -67,9 +70,8 @@ class RegisterFrames(MapInterface):
         first, end = baseline_of(curve, self.inputs.t_s, _told(self.inputs))
         # the frames before contrast are brought to the middle one, or their mean would be blurred
         threads = {"n_threads": self.inputs.n_threads}
-        before = align_series(
-            signal[..., first:end], size, reference=(end - first) // 2, mask=mask, **threads
-        )
+        middle = signal[..., (first + end) // 2]
+        before = _to_reference(signal[..., first:end], middle, size, **threads)
         reference = _mean(before.series)
         motion = _to_reference(signal, reference, size, **threads)
         del signal, before
@@ -243,10 +245,10 @@ class _Motion:
     """Frames in the place of a reference, and where each was."""
 
     series: NDArray[np.float32]
-    translation_mm: Float
-    rotation_rad: Float
+    translation_mm: NDArray[np.floating]
+    rotation_rad: NDArray[np.floating]
     registered: Bool
-    displacement_mm: Float
+    displacement_mm: NDArray[np.floating]
 
     @property
     def framewise_mm(self) -> Float:
@@ -259,21 +261,61 @@ class _Motion:
 def _to_reference(
     signal: NDArray[np.float32], reference: NDArray[np.float32], size: Any, *, n_threads: int
 ) -> _Motion:
-    """Bring frames to a reference, some at a time so that no second copy of all is needed."""
-    mask, series = limb_mask(reference), np.empty_like(signal)
-    found = []
-    for first in range(0, signal.shape[-1], _AT_ONCE):
-        some = slice(first, first + _AT_ONCE)
-        # the reference comes first, as a frame of its own
-        stack = np.concatenate([reference[..., np.newaxis], signal[..., some]], axis=-1)
-        result = align_series(stack, size, reference=0, mask=mask, n_threads=n_threads)
-        series[..., some] = result.series[..., 1:]
-        found.append((result.translation_mm, result.rotation_rad, result.registered,
-                      result.displacement_mm))  # fmt: skip
-    shift, turn, registered, displacement = (
-        np.concatenate([values[1:] for values in part]) for part in zip(*found, strict=True)
-    )
-    return _Motion(series, shift, turn, registered, displacement)
+    """Bring frames to a reference: found on voxels that are large enough, applied to all."""
+    mask = limb_mask(reference)
+    step = thinning(mask, size)
+    images = [_larger(image, step) for image in (reference, *np.moveaxis(signal, -1, 0))]
+    wide = np.asarray(size) * step
+    # a limb that fills half of a larger voxel is in it
+    found = align_series(np.stack(images, axis=-1), wide, reference=0,
+                         mask=_larger(mask, step) > 0.5, n_threads=n_threads)  # fmt: skip
+    shape = signal.shape[:3]
+    # larger voxels may leave out the last rows, which moves their centre
+    centre = np.eye(4)
+    centre[:3, 3] = (np.array(shape) // step * step - shape) / 2 * np.asarray(size)
+    rigid = (centre @ found.rigid @ np.linalg.inv(centre))[1:]
+    series, to_mm = np.empty_like(signal), voxel_to_centred_mm(shape, size)
+    points = grid_points(shape)
+    for i, matrix in enumerate(rigid):
+        if np.array_equal(found.rigid[1 + i], np.eye(4)):  # interpolation would only cost
+            series[..., i] = signal[..., i]
+            continue
+        to_frame = np.linalg.inv(to_mm) @ matrix @ to_mm
+        series[..., i] = warp(signal[..., i], points, to_frame[:3], 3).reshape(shape)
+    return _Motion(series, rigid[:, :3, 3], found.rotation_rad[1:], found.registered[1:],
+                   found.displacement_mm[1:])  # fmt: skip
+
+
+def thinning(mask: Bool, size: Any) -> NDArray[np.int64]:
+    """Return how many voxels along each axis are taken together to find motion.
+
+    A limb of hundreds of thousands of voxels tells its place by far fewer, in a fraction of the
+    time, to less than a tenth of a voxel.
+
+    >>> thinning(np.ones((256, 256, 20), bool), (0.6, 0.6, 3.0)).tolist()
+    [3, 3, 1]
+    >>> thinning(np.ones((64, 64, 20), bool), (0.6, 0.6, 3.0)).tolist()
+    [1, 1, 1]
+    """
+    edges = np.asarray(size, dtype=np.float64)
+    step = np.ones(3, dtype=np.int64)
+    fine = np.argsort(edges, kind="stable")[:2]  # slices are thick enough
+    while True:
+        more = step.copy()
+        more[fine] += 1
+        if (more * edges)[fine].max() > _LARGEST_MM or mask.sum() / more.prod() < _ENOUGH_VOXELS:
+            return step
+        step = more
+
+
+def _larger(image: NDArray[Any], step: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return means of blocks of voxels."""
+    kept = np.array(image.shape) // step
+    whole = image[tuple(slice(n) for n in kept * step)]
+    n_x, n_y, n_z = kept
+    blocks = whole.reshape(n_x, step[0], n_y, step[1], n_z, step[2])
+    means: NDArray[np.float32] = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
+    return means
 
 
 def _rows(motion: _Motion) -> Iterator[dict[str, object]]:

@@ -12,9 +12,10 @@ from scipy.ndimage import binary_erosion, gaussian_filter
 from mrn_prep.errors import BadDataError
 from mrn_prep.inputs.dce import DCEInputs
 from mrn_prep.inputs.rois import Region, RegionFile
+from mrn_prep.interfaces import dce_frames
 from mrn_prep.interfaces.dce import FitDCE
 from mrn_prep.interfaces.dce_curves import FitCurves
-from mrn_prep.interfaces.dce_frames import FindBaseline, RegisterFrames, baseline_of
+from mrn_prep.interfaces.dce_frames import FindBaseline, RegisterFrames, baseline_of, thinning
 from mrn_prep.interfaces.dce_input import FindInput, read_input
 from mrn_prep.interfaces.sinks import map_files
 from mrn_prep.io.headers import read_grid
@@ -22,6 +23,7 @@ from mrn_prep.models.aif_population import parker_aif
 from mrn_prep.models.dce_concentration import Acquisition, signal_from_concentration
 from mrn_prep.models.dce_curves import extended_tofts_curve, plasma_from_blood
 from mrn_prep.models.dce_semi import measure_enhancement
+from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.motion import rigid_matrix, voxel_to_centred_mm
 from mrn_prep.models.noise import rician_noise
 from mrn_prep.models.resample import grid_points, warp
@@ -233,15 +235,15 @@ def test_series_without_baseline_is_refused(curve, sentence):
 # --- motion
 
 
-def moving_limb(folder, n=16):
+def moving_limb(folder, n=16, shape=(56, 56, 10), voxel_mm=2.0):
     """An enhancing limb with fat, bone and vessel that moves by up to 3 voxels and 3 degrees."""
-    shape, size, rng = (56, 56, 10), np.array([2.0, 2.0, 4.0]), np.random.default_rng(3)
+    size, rng = np.array([voxel_mm, voxel_mm, 4.0]), np.random.default_rng(3)
     t_s = 6.0 * np.arange(n)
     to_mm = voxel_to_centred_mm(shape, size)
     points = np.indices(shape).reshape(3, -1).T @ to_mm[:3, :3].T + to_mm[:3, 3]
     x, y, z = points.T.reshape(3, *shape)
     limb = np.hypot(x, 1.15 * y) < 44
-    texture = gaussian_filter(rng.normal(size=shape), (4, 4, 3))
+    texture = gaussian_filter(rng.normal(size=shape), (8 / voxel_mm, 8 / voxel_mm, 3))
     s0 = np.where(limb, 100 + 15 * texture / texture.std(), 0.0)
     s0[limb & (np.hypot(x, 1.15 * y) > 38)] = 220
     s0[np.hypot(x - 12 - 0.1 * z, y - 8) < 7] = 30
@@ -256,7 +258,7 @@ def moving_limb(folder, n=16):
         curves, gaussian_filter(s0, 0.4), ACQUISITION, np.full(shape, 1.4)
     )
     turn = np.deg2rad(rng.uniform(-3, 3, (n, 3))) * [0.3, 0.3, 1]
-    shift = rng.uniform(-1, 1, (n, 3)) * 3 * size * [1, 1, 0.3]
+    shift = rng.uniform(-1, 1, (n, 3)) * 3 * [2, 2, 4] * [1, 1, 0.3]
     turn[:3], shift[:3] = 0, 0
     rigid = rigid_matrix(turn, shift)
     for i in range(3, n):
@@ -269,13 +271,22 @@ def moving_limb(folder, n=16):
     return str(file), t_s.tolist(), rigid, np.c_[points[limb.ravel()], np.ones(limb.sum())], size
 
 
-def test_frames_meet_within_a_third_of_a_voxel_though_the_limb_enhances(tmp_path):
-    file, t_s, rigid, points, size = moving_limb(tmp_path)
+@pytest.mark.parametrize(
+    ("shape", "voxel_mm", "step"), [((56, 56, 10), 2.0, 1), ((125, 127, 10), 0.9, 2)]
+)
+def test_frames_meet_within_a_third_of_a_voxel_though_the_limb_enhances(
+    tmp_path, monkeypatch, shape, voxel_mm, step
+):
+    monkeypatch.setattr(dce_frames, "_ENOUGH_VOXELS", 10_000)  # of a small limb
+    file, t_s, rigid, points, size = moving_limb(tmp_path, shape=shape, voxel_mm=voxel_mm)
+    assert thinning(limb_mask(data(file)[..., 0]), size).tolist() == [step, step, 1]
     found = run(RegisterFrames(in_file=file, t_s=t_s), tmp_path / "register")
     rows = table(found.confounds)
     turn = np.deg2rad(rows[[f"rot_{a}_deg" for a in "xyz"]].to_numpy())
     shift = rows[[f"trans_{a}_mm" for a in "xyz"]].to_numpy()
     left = np.linalg.inv(rigid) @ rigid_matrix(turn, shift)
+    moved_to = data(found.out_file)
+    assert moved_to.shape == (*shape, len(t_s))
     for moved, wrong in zip(rigid, left, strict=True):
         before, after = (
             np.linalg.norm(((m - np.eye(4)) @ points.T)[:3].T / size, axis=1).mean()
@@ -283,6 +294,11 @@ def test_frames_meet_within_a_third_of_a_voxel_though_the_limb_enhances(tmp_path
         )
         assert after < 0.15  # wanted: 0.3
         assert before == 0 or before > 3 * after
+    # before contrast, frames that moved differ by little more than their noise
+    limb = data(file)[..., 0] > 60
+    apart = [np.nanmedian(np.abs(s[..., 3:5] - s[..., :1])[limb]) for s in (data(file), moved_to)]
+    assert apart[1] < 1.6 * 0.6745 * np.sqrt(2) * 3.0
+    assert apart[1] < 0.6 * apart[0]
     assert (rows["status"] == 0).all()
     assert found.facts["ValidityFlags"] == ["motion"]
     assert rows["displacement_mm"].max() == pytest.approx(
