@@ -111,7 +111,9 @@ def init_dce_wf(
             (register, baseline, [("out_file", "in_file"), ("facts", "before")]),
             (register, outputs, [("out_file", "dce"), ("confounds", "dce_confounds")]),
             *((register, node, [("out_file", "in_file")]) for node in (aif, fit, curves)),
+            (register, aif, same("confounds")),
         ])  # fmt: skip
+        aif.inputs.raw_file = raw
     else:
         outputs.inputs.dce = raw
         for node in (baseline, aif, fit, curves):

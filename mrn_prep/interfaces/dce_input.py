@@ -21,17 +21,16 @@ from mrn_prep.interfaces._dce import (
 )
 from mrn_prep.interfaces._dce_rescale import rescaled, signal_at_rest
 from mrn_prep.interfaces._dce_table import read_input
+from mrn_prep.interfaces._dce_vessel import Vessel, as_acquired, vessel_and_border
 from mrn_prep.io.images import array, load
 from mrn_prep.io.tables import frame, write_table
-from mrn_prep.models.aif_auto import find_input, fullest_voxels
 from mrn_prep.models.aif_measure import (
-    BLOOD_T1_ERROR,
     BLOOD_T1_S,
     FATAL,
     INFLOW,
+    MIN_VOXELS,
     InputFunction,
     describe_input,
-    input_from_region,
 )
 from mrn_prep.models.aif_population import (
     PUBLISHED_DOSE_MMOL_PER_KG,
@@ -66,6 +65,10 @@ class _FindInputSpec(ConversionInputSpec):
         "none", "vein", "area", usedefault=True,
         desc="rescale to the tail of the vein, or the area of a population's curve",
     )  # fmt: skip
+    raw_file = File(exists=True, desc="series as acquired ...")
+    confounds = File(
+        exists=True, desc="... and how its frames were moved; without it they were not"
+    )
     t1 = File(exists=True, desc="T1 of tissue before contrast (s), on any grid: tells inflow")
     table = File(exists=True, desc="input function (columns time and blood or plasma; s, mM)")
     regions = traits.List(traits.Dict(), desc="records of `RegionFile`: arteries and veins")
@@ -210,7 +213,8 @@ class FindInput(MapInterface):
                 why = str(error).rstrip(".")
                 raise _UnusableError(f"cannot be rescaled ({why})") from error
             how += done
-        flags += ["aif-low-quality"] * ("few-voxels" in found.flags)
+        poor = {"few-voxels", "interpolated"} & set(found.flags)
+        flags += ["aif-low-quality"] * bool(poor)
         return _Curve(
             found.t_s, found.curve_mm, name, how, found, tuple(flags), _REFERENCES.get(name, ()),
             inflow=inflow,
@@ -219,33 +223,30 @@ class FindInput(MapInterface):
     def _measure(self, name: str, image: Any, region: Bool | None) -> InputFunction:
         """Return the curve of a vessel, or say why it is of no use."""
         b1 = self.on_grid("b1", image)
-        places = array(load(self.inputs.mask)) > 0 if region is None else region
-        if b1 is not None:
-            places = places & np.isfinite(b1)
-        rows = array(image)[places]
-        shared: dict[str, Any] = {
-            "t1_s": self.inputs.blood_t1_s,
-            "b1": None if b1 is None else b1[places],
-            "sigma": self.inputs.sigma or None,
-        }
-        series = (self.inputs.t_s, acquisition_of(self.inputs))
-        t1_se_s = BLOOD_T1_ERROR * self.inputs.blood_t1_s
+        known = np.ones(image.shape[:3], np.bool_) if b1 is None else np.isfinite(b1)
+        places = known & (array(load(self.inputs.mask)) > 0 if region is None else region)
+        vessel = Vessel(
+            np.asarray(self.inputs.t_s, dtype=np.float64), acquisition_of(self.inputs),
+            self.inputs.blood_t1_s, b1, self.inputs.sigma or None,
+        )  # fmt: skip
         try:
-            if region is None:
-                found = find_input(rows, *series, **shared, t1_se_s=t1_se_s)
-            else:
-                # a region that was drawn reaches into the tissue around the vessel
-                full = fullest_voxels(rows, *series, **shared)
-                found = input_from_region(rows, full, *series, **shared, t1_se_s=t1_se_s)
+            # a region that was drawn reaches into the tissue around the vessel
+            found = vessel.measure(array(image)[places], places, search=region is None)
+            if found.usable and self.inputs.confounds and found.voxels is not None:
+                around = vessel_and_border(found.voxels, image.affine) if region is None else places
+                core = vessel.core(array(image), known & around, image.affine)
+                if np.count_nonzero(core) < MIN_VOXELS:
+                    found = replace(found, flags=(*found.flags, "interpolated"))
+                else:
+                    rows = as_acquired(self.inputs.raw_file, self.inputs.confounds, core)
+                    found = vessel.measure(rows, core)
         except ValueError as error:
             raise _UnusableError(str(error).rstrip(".")) from error
         if not found.usable:
             why = ", ".join(_WHY[flag] for flag in found.flags if flag in FATAL)
             where = "the series" if name == "auto" else f"the region of the {name}"
             raise _UnusableError(f"the curve found in {where} {why}")
-        voxels = np.zeros(places.shape, np.bool_)
-        voxels[places] = found.voxels
-        return replace(found, voxels=voxels)
+        return found
 
     def _inflow(self, voxels: Bool, image: Any) -> float:
         """Return how much brighter the vessel is before contrast than blood at rest."""

@@ -152,6 +152,8 @@ def fullest_voxels(
     t1_s: float = BLOOD_T1_S,
     b1: ArrayLike | None = None,
     sigma: float | None = None,
+    *,
+    from_share: float | None = None,
 ) -> NDArray[np.bool_]:
     """Tell which voxels of a vessel hold blood alone.
 
@@ -161,6 +163,8 @@ def fullest_voxels(
         Magnitude signal of the voxels of a region that was drawn.
     t_s, acquisition, t1_s, b1, sigma
         As of `find_input`; `b1` of shape (m,).
+    from_share : float, optional
+        Tell instead which have an area of at least this share of the fullest.
 
     Returns
     -------
@@ -177,9 +181,12 @@ def fullest_voxels(
     known = np.isfinite(area) & (area > 0)
     if known.sum() < MIN_VOXELS:
         return np.ones(len(rows), np.bool_)
+    pure = np.zeros(len(rows), np.bool_)
+    if from_share is not None:
+        pure[known] = _nearly(area[known], from_share)
+        return pure
     before = rows[:, acquisition.baseline]
     error = (0.0 if sigma is None else sigma) / (before.mean(axis=1) * np.sqrt(before.shape[1]))
-    pure = np.zeros(len(rows), np.bool_)
     pure[known] = _full(area[known], error[known])
     return pure
 
@@ -242,8 +249,13 @@ def _cluster(
 def _full(area: Float, baseline_error: Float) -> NDArray[np.bool_]:
     """Return which areas are those of voxels that blood alone fills."""
     differ = max(_SHARED, _SHARED_SE * float(np.median(baseline_error)))
-    some = np.sort(area[area >= _NEARLY_FULL * np.quantile(area, _FULLEST)])
+    some = np.sort(area[_nearly(area)])
     n = min(max(int(np.ceil(_DENSEST * some.size)), MIN_VOXELS), some.size)
     first = int(np.argmin(some[n - 1 :] / some[: some.size - n + 1]))
     full: NDArray[np.bool_] = np.abs(np.log(area / np.median(some[first : first + n]))) <= differ
     return full
+
+
+def _nearly(area: Float, share: float = _NEARLY_FULL) -> NDArray[np.bool_]:
+    nearly: NDArray[np.bool_] = area >= share * np.quantile(area, _FULLEST)
+    return nearly

@@ -384,6 +384,54 @@ def test_assumed_haematocrit_is_flagged(limb, tmp_path):
     assert found.facts["ValidityFlags"] == ["hematocrit-assumed"]
 
 
+def moved_vessel(folder, radius=2.3):
+    """A narrow artery in fat that moves: as acquired, brought back by splines, and how it moved."""
+    shape, over = (24, 24, 4), 8
+    blood = blood_curve()
+    fat = np.full(len(T_S), 90.0)
+    inside = signal_from_concentration(blood, 25.0, ACQUISITION, 1.65)
+    shift = np.where(np.arange(len(T_S))[:, None] < 7, [1.0, 0.8, 0.0], 0.0)  # half a voxel
+    fine = (np.arange(24 * over) + 0.5) / over - 0.5 - 11.5
+    raw = np.empty((*shape, len(T_S)), np.float32)
+    for i, (dx, dy, _) in enumerate(shift / 2.0):
+        share = np.hypot(fine[:, None] - dx, fine - dy) < radius
+        share = share.reshape(24, over, 24, over).mean(axis=(1, 3))[..., None].repeat(4, axis=2)
+        raw[..., i] = share * inside[i] + (1 - share) * fat[i]
+    to_mm = voxel_to_centred_mm(shape, [2.0, 2.0, 4.0])
+    back = np.empty_like(raw)
+    for i in range(len(T_S)):
+        matrix = np.linalg.inv(to_mm) @ rigid_matrix(np.zeros((1, 3)), shift[i : i + 1])[0] @ to_mm
+        back[..., i] = warp(raw[..., i], grid_points(shape), matrix[:3], 3).reshape(shape)
+    rows = {f"trans_{axis}_mm": shift[:, k] for k, axis in enumerate("xyz")}
+    rows |= {f"rot_{axis}_deg": np.zeros(len(T_S)) for axis in "xyz"}
+    confounds = folder / "confounds.tsv"
+    pd.DataFrame(rows).to_csv(confounds, sep="\t", index=False)
+    limb = Limb(
+        folder, (np.hypot(*(np.indices(shape)[:2] - 11.5)) < 4) * 3, blood, None, "", "", ""
+    )
+    return limb, limb.save("raw", raw), limb.save("back", back), str(confounds)
+
+
+def test_input_of_a_moved_narrow_vessel_is_that_of_its_raw_middle(tmp_path):
+    vessel, raw, back, confounds = moved_vessel(tmp_path)
+    mask = vessel.save("mask", np.ones((24, 24, 4), np.uint8))
+    told = {"in_file": back, "mask": mask, "baseline": [0, 7], "hematocrit": 0.42, **SEQUENCE,
+            "kind": "artery", "regions": vessel.regions("artery")}  # fmt: skip
+    plain = run(FindInput(**told), tmp_path / "plain")
+    moved = run(FindInput(**told, raw_file=raw, confounds=confounds), tmp_path / "moved")
+    truth = np.trapezoid(vessel.blood, T_S)
+    wrong, right = (
+        abs(np.trapezoid(table(found.aif)["blood"], T_S) / truth - 1) for found in (plain, moved)
+    )
+    assert wrong > 0.2
+    assert right < 0.01
+    # a vessel without such a middle is taken as interpolated, and told
+    vessel, raw, back, confounds = moved_vessel(tmp_path, radius=2.0)
+    told["in_file"] = back
+    narrow = run(FindInput(**told, raw_file=raw, confounds=confounds), tmp_path / "narrow")
+    assert "aif-low-quality" in narrow.facts["ValidityFlags"]
+
+
 def with_inflow(limb, tmp_path, factor):
     series = data(limb.series)
     artery = limb.labels == LABELS["artery"]
