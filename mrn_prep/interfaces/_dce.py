@@ -119,6 +119,29 @@ class TissueInputSpec(ConversionInputSpec):
     )
 
 
+def interpolated_noise(affine: Float, image: Any, inside: Bool) -> Float:
+    """Return the noise left where a map is interpolated linearly, relative to that of its voxels.
+
+    Parameters
+    ----------
+    affine : array, shape (4, 4)
+        Of the map, whose voxels err independently.
+    image
+        What it is interpolated for.
+    inside : bool array, shape (x, y, z)
+        Where.
+
+    Returns
+    -------
+    array, shape (m,)
+    """
+    to_map = np.linalg.inv(affine) @ image.affine
+    at = np.argwhere(inside) @ to_map[:3, :3].T + to_map[:3, 3]
+    part = at - np.floor(at)
+    left: Float = np.sqrt(np.prod(part**2 + (1 - part) ** 2, axis=1))
+    return left
+
+
 @dataclass(frozen=True)
 class InputCurve:
     """The input function as the fits take it."""
@@ -183,7 +206,8 @@ class TissueInterface(MapInterface):
         t1_se = self.on_grid("t1_se", image)
         if t1_se is None:
             return t1, None, ["t1-no-se"]
-        return t1, np.nan_to_num(t1_se[inside]), []
+        averaged = interpolated_noise(load(self.inputs.t1_se).affine, image, inside)
+        return t1, np.nan_to_num(t1_se[inside]) * averaged, []
 
     def fit(self, name: str, curves: Any, mask: Any, **options: Any) -> DCEFit:
         given = InputCurve.read(self.inputs.aif, self.frames_s)

@@ -13,6 +13,7 @@ from mrn_prep.errors import BadDataError
 from mrn_prep.inputs.dce import DCEInputs
 from mrn_prep.inputs.rois import Region, RegionFile
 from mrn_prep.interfaces import dce_frames
+from mrn_prep.interfaces._dce import interpolated_noise
 from mrn_prep.interfaces.dce import FitDCE
 from mrn_prep.interfaces.dce_curves import FitCurves
 from mrn_prep.interfaces.dce_frames import FindBaseline, RegisterFrames, baseline_of, thinning
@@ -26,7 +27,7 @@ from mrn_prep.models.dce_semi import measure_enhancement
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.motion import rigid_matrix, voxel_to_centred_mm
 from mrn_prep.models.noise import rician_noise
-from mrn_prep.models.resample import grid_points, warp
+from mrn_prep.models.resample import grid_points, resample, warp
 from mrn_prep.models.status import Reason
 from mrn_prep.options import DCEOptions, Options
 from mrn_prep.outputs import OUTPUTS
@@ -630,6 +631,20 @@ def test_fixed_t1_is_flagged_and_overrides_the_map(limb, tmp_path):
     assert "t1-assumed" in found.facts["ValidityFlags"]
     assert ktrans[muscle] == pytest.approx(0.12, rel=1e-3)
     assert (np.abs(ktrans[nerve] / 0.03 - 1) > 0.05).all()
+
+
+def test_error_of_t1_shrinks_where_its_map_is_interpolated():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(30, 30, 30)).astype(np.float32)
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    affine[:3, 3] = [1.5, 2.25, 3.0]  # half a voxel, a quarter, none
+    image = nb.Nifti1Image(np.zeros((25, 25, 12), np.float32), affine)
+    inside = np.ones(image.shape, bool)
+    moved = resample(noise, np.eye(4), image.affine, image.shape)
+    expected = interpolated_noise(np.eye(4), image, inside)
+    assert expected.std() < 1e-6
+    assert moved.std() == pytest.approx(expected[0], rel=0.03)
+    assert expected[0] == pytest.approx(np.sqrt(0.5 * (0.25**2 + 0.75**2)))
 
 
 def test_without_b1_the_maps_are_flagged(limb, tmp_path):
