@@ -551,6 +551,15 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
         "aif_washout": ("1/min", "Rate at which the input function falls at its end."),
         "aif_snr": ("1", "Peak of the input function over its noise."),
         "aif_n_voxels": ("1", "Voxels that the input function is the mean of."),
+        "frame_change_before": (
+            "%",
+            "Change of the limb from frame to frame late in the series, "
+            "before correction of motion.",
+        ),
+        "frame_change_after": (
+            "%",
+            "That change after the correction: motion that is left, noise.",
+        ),
         "n_not_registered": ("1", "Volumes that could not be registered."),
     }
 )

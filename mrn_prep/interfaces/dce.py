@@ -117,6 +117,8 @@ class FitDCE(TissueInterface):
         """Write what needs no model: heights are those of the signal, areas of concentration."""
         baseline = slice(*self.inputs.baseline)
         shared: dict[str, Any] = {"t_s": self.frames_s, "baseline": baseline}
+        # the baseline ends before the artery is filled
+        shared["earliest_s"] = self.frames_s[baseline.stop - 1]
         if baseline.stop - baseline.start < _SPREAD_FRAMES:  # too few for their own spread
             shared["sigma"] = self.inputs.sigma
         rise = measure_enhancement(signal, relative=True, **shared)

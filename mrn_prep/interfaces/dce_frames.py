@@ -74,6 +74,7 @@ class RegisterFrames(MapInterface):
         before = _to_reference(signal[..., first:end], middle, size, **threads)
         reference = _mean(before.series)
         motion = _to_reference(signal, reference, size, **threads)
+        changes = [100 * frame_change(s, limb_mask(reference)) for s in (signal, motion.series)]
         del signal, before
         self.write(runtime, image, out_file=motion.series)
         table = frame(_rows(motion), "confounds")
@@ -87,6 +88,8 @@ class RegisterFrames(MapInterface):
                 "displacement_max": float(np.nanmax(motion.displacement_mm)),
                 "framewise_displacement_mean": mean_step,
                 "n_not_registered": float(lost.sum()),
+                "frame_change_before": changes[0],
+                "frame_change_after": changes[1],
             },
             flags=["motion"] * (mean_step > 0.5 * min(size))
             + ["frames-not-registered"] * bool(lost.mean() > _MANY_LOST),
@@ -161,6 +164,21 @@ def limb_curve(signal: NDArray[np.float32], mask: Bool) -> Float:
         raise BadDataError("The dynamic series shows no limb: its mean image has no contrast.")
     n = signal.shape[-1]
     return np.array([np.nanmean(signal[..., i][mask], dtype=np.float64) for i in range(n)])
+
+
+def frame_change(series: NDArray[np.float32], limb: Bool) -> float:
+    """Return how much the limb changes from frame to frame, relative to its signal.
+
+    The median over the second half of the frames, in which contrast changes slowly: what is
+    left is motion, and noise.
+    """
+    n = series.shape[-1]
+    changes = []
+    for i in range(n // 2, n - 1):
+        first, second = series[..., i][limb], series[..., i + 1][limb]
+        change = np.sqrt(np.nanmean((second - first) ** 2, dtype=np.float64))
+        changes.append(change / np.nanmean(first, dtype=np.float64))
+    return float(np.median(changes)) if changes else float("nan")
 
 
 def baseline_of(curve: Float, t_s: Any, injection_s: float | None = None) -> tuple[int, int]:

@@ -65,6 +65,7 @@ def measure_enhancement(
     sigma: ArrayLike | None = None,
     *,
     relative: bool = False,
+    earliest_s: float = -np.inf,
 ) -> Enhancement:
     r"""Measure arrival, peak, slopes and initial area of enhancing curves.
 
@@ -84,6 +85,8 @@ def measure_enhancement(
         Noise of a frame, in the unit of the curves; from the baseline's own spread if absent.
     relative : bool
         Whether heights are fractions of the baseline (signal) or in the curve's unit.
+    earliest_s : float
+        When contrast cannot have arrived before (s); noise may look like a slow early rise.
 
     Returns
     -------
@@ -143,7 +146,7 @@ def measure_enhancement(
         if relative:
             zero[zero <= 0] = np.inf  # no height above nothing
             block, spread = block / zero[:, np.newaxis], spread / zero
-        maps[:, part], status[part] = _measure(block, t, int(before[-1]), spread)
+        maps[:, part], status[part] = _measure(block, t, int(before[-1]), spread, float(earliest_s))
     arrival, to_peak, peak, wash_in, wash_out, iauc60, iauc90 = maps.reshape(7, *shape)
     return Enhancement(
         arrival_s=arrival,
@@ -158,7 +161,7 @@ def measure_enhancement(
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _measure(curves, t, last_before, sigma):  # type: ignore[no-untyped-def]
+def _measure(curves, t, last_before, sigma, earliest):  # type: ignore[no-untyped-def]
     n_rows, n = curves.shape
     maps, codes = np.full((7, n_rows), np.nan), np.zeros(n_rows, dtype=np.uint8)
     for v in range(n_rows):
@@ -176,7 +179,7 @@ def _measure(curves, t, last_before, sigma):  # type: ignore[no-untyped-def]
             codes[v] = _TOO_FEW
         if codes[v] != _FITTED:
             continue
-        arrival = _arrival(y, t, peak)
+        arrival = _arrival(y, t, peak, earliest)
         maps[0, v], maps[1, v], maps[2, v] = arrival, t[peak] - arrival, y[peak]
         maps[3, v] = y[peak] / (t[peak] - arrival)
         if n - peak >= _MIN_WASH_OUT:
@@ -187,7 +190,7 @@ def _measure(curves, t, last_before, sigma):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def _arrival(y, t, peak):  # type: ignore[no-untyped-def]
+def _arrival(y, t, peak, earliest):  # type: ignore[no-untyped-def]
     """Time of the kink of the line 0 + slope max(0, t - kink) that fits best up to the rise."""
     end = peak
     for i in range(peak, -1, -1):  # the rise that leads to the peak
@@ -195,11 +198,11 @@ def _arrival(y, t, peak):  # type: ignore[no-untyped-def]
             break
         end = i
     end = min(max(end, _MIN_RISE), peak)
-    best, kink_best = np.inf, t[0]
+    best, kink_best = np.inf, max(t[0], min(earliest, t[peak - 1]))
     for k in range(end * _SUBSTEPS):
         frame = k // _SUBSTEPS
         kink = t[frame] + (k % _SUBSTEPS) * (t[frame + 1] - t[frame]) / _SUBSTEPS
-        if end - frame < _MIN_RISE:  # any kink fits one frame
+        if end - frame < _MIN_RISE or kink < earliest:  # any kink fits one frame
             continue
         xx = xy = yy = 0.0
         for i in range(end + 1):

@@ -152,18 +152,20 @@ def _source(series: Series) -> str:
 def _worth(quality: Mapping[str, float]) -> str:
     """Return in words what an input function is worth.
 
-    >>> _worth({"aif_peak": 5.0, "aif_peak_time": 63.0, "aif_snr": 41.26, "aif_n_voxels": 18.0})
-    'In blood: peak 5.00 mM at 63.0 s, SNR 41.3, 18 voxels.'
+    >>> _worth({"aif_peak": 5.0, "aif_peak_time": 63.0, "aif_snr": 41.26, "aif_area": 220.0,
+    ...         "aif_area_se": 6.5})
+    'In blood: peak 5.00 mM at 63.0 s, area 220.0 ± 6.5 mM s, SNR 41.3.'
     """
     parts = []
     for name, words in (
         ("aif_peak", "peak {} mM"), ("aif_arrival", "arrival at {} s"),
-        ("aif_washout", "wash-out {} 1/min"), ("aif_snr", "SNR {}"),
-        ("aif_n_voxels", "{} voxels"),
+        ("aif_area", "area {} mM s"), ("aif_washout", "wash-out {} 1/min"), ("aif_snr", "SNR {}"),
     ):  # fmt: skip
         if name not in quality:
             continue
-        value = html.number(html.whole(quality[name], "1" if name == "aif_n_voxels" else ""))
+        value = html.number(quality[name])
+        if name == "aif_area" and quality.get("aif_area_se", 0.0) > 0:
+            value = plus_minus(quality[name], quality["aif_area_se"])
         said = words.format(value)
         if name == "aif_peak" and "aif_peak_time" in quality:
             said += f" at {html.number(quality['aif_peak_time'])} s"
@@ -186,6 +188,7 @@ class _Fit:
         default_factory=dict
     )
     """(model, parameter) -> value, standard error, unit, status."""
+    flags: tuple[str, ...] = ()
 
 
 def _groups(table: pd.DataFrame) -> Iterator[tuple[_Key, pd.DataFrame]]:
@@ -205,7 +208,11 @@ def _fits(table: pd.DataFrame) -> dict[_Key, _Fit]:
             _numbers(rows["se"]), map(html.unit, rows["unit"]), map(int, rows["status"]),
             strict=True,
         )  # fmt: skip
-        found[key] = _Fit(int(rows["n_vox"].max()), {(m, p): tuple(c) for m, p, *c in cells})
+        told = rows["flags"].iloc[0] if "flags" in rows.columns else ""
+        found[key] = _Fit(
+            int(rows["n_vox"].max()), {(m, p): tuple(c) for m, p, *c in cells},
+            html.split_flags(told),
+        )  # fmt: skip
     return found
 
 
@@ -296,7 +303,8 @@ def _result(model: str, fit: _Fit | None) -> str:
 
 
 def _voxels(fit: _Fit) -> str:
-    return f"{fit.n_vox} voxel{'' if fit.n_vox == 1 else 's'}"
+    flags = "".join(f", {flag}" for flag in fit.flags)
+    return f"{fit.n_vox} voxel{'' if fit.n_vox == 1 else 's'}{flags}"
 
 
 def _why(fit: _Fit | None, model: str = "") -> str:

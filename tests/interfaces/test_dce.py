@@ -300,6 +300,8 @@ def test_frames_meet_within_a_third_of_a_voxel_though_the_limb_enhances(
     apart = [np.nanmedian(np.abs(s[..., 3:5] - s[..., :1])[limb]) for s in (data(file), moved_to)]
     assert apart[1] < 1.6 * 0.6745 * np.sqrt(2) * 3.0
     assert apart[1] < 0.6 * apart[0]
+    quality = found.facts["Quality"]
+    assert quality["frame_change_after"] < 0.5 * quality["frame_change_before"]
     assert (rows["status"] == 0).all()
     assert found.facts["ValidityFlags"] == ["motion"]
     assert rows["displacement_mm"].max() == pytest.approx(

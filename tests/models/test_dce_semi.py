@@ -46,6 +46,19 @@ def test_arrival_under_noise(sigma):
     assert np.quantile(np.abs(error), 0.9) < 4.0
 
 
+def test_noise_is_no_arrival_before_contrast_can_come():
+    t, rng = np.arange(0.0, 240.0, 4.0), np.random.default_rng(0)
+    curve = np.interp(t, [0, 50, 58, 240], [0.0, 0.0, 1.0, 1.2])
+    noisy = curve + rng.normal(0, 0.25, (500, t.size))
+    told = {"sigma": 0.25}
+    free = measure_enhancement(noisy, t, slice(0, 11), **told).arrival_s
+    bound = measure_enhancement(noisy, t, slice(0, 11), earliest_s=40.0, **told).arrival_s
+    assert np.mean(free < 40) > 0.2
+    assert np.nanmin(bound) >= 40
+    # where nothing forbids it, the same is found
+    np.testing.assert_array_equal(bound[free >= 40], free[free >= 40])
+
+
 def test_later_bolus_arrives_later():
     for delay in (4.0, 11.0):
         early, late = (

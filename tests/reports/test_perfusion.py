@@ -3,6 +3,7 @@ import re
 
 import fake_derivatives as fake
 import numpy as np
+import pandas as pd
 import pytest
 
 from mrn_prep.reports import perfusion
@@ -59,7 +60,7 @@ def test_words_tell_source_and_worth_of_the_input_function(figures):
     assert words == (
         "Input function measured in the region of the vein (18 voxels) (not used: artery: is "
         "empty; too small), haematocrit 0.42. In blood: peak 5.00 mM at 62.5 s, arrival at 52.0 s, "
-        "wash-out 0.170 1/min, SNR 41.3, 18 voxels."
+        "wash-out 0.170 1/min, SNR 41.3."
     )
 
 
@@ -90,6 +91,15 @@ def test_curve_has_a_point_for_each_frame_and_its_ktrans(figures):
     line = re.search(r'class="line"[^>]* d="([^"]*)"', picture)[1]
     assert points.count("h0") == 48 and len(re.findall("[ML]", line)) == 48
     assert words_of(picture) == ["Ktrans 0.0300 ± 0.0018 1/min (etofts); 34 voxels."]
+
+
+def test_flags_of_a_curve_are_told_beside_its_voxels(out):
+    path = table(out, "curves_measurements")
+    content = pd.read_csv(path, sep="\t", keep_default_na=False)
+    content["flags"] = "partial-volume"
+    content.to_csv(path, sep="\t", index=False)
+    words = words_of(drawn_of(out)[0]["sciatic L (nerve)"])
+    assert words == ["Ktrans 0.0300 ± 0.0018 1/min (etofts); 34 voxels, partial-volume."]
 
 
 def test_points_lie_on_the_line_of_a_good_fit(figures):
