@@ -72,6 +72,52 @@ def test_1321_frames_and_uneven_frames():
         np.testing.assert_allclose(fit.ve, 0.2, rtol=1e-6)
 
 
+@pytest.mark.parametrize("delay_s", [0.0, 10.0])
+def test_every_model_takes_1321_frames_and_the_whole_range(delay_s):
+    t = 0.5 * np.arange(1321)
+    plasma = plasma_from_blood(parker_aif(t, arrival_s=20.0), 0.42)
+    k, ve, vp = grid([0.01, 0.35], [0.05, 0.3, 1.0], [0.005, 0.05])
+    known = {"delay": delay_s, "aif_between": "lines", "sigma": 1e-9}
+    place = {"aif": plasma, "aif_t_s": t, "t_s": t, "delay_s": delay_s}
+
+    def check(found, truth):
+        np.testing.assert_allclose(found, np.broadcast_to(truth, found.shape), rtol=1e-4)
+
+    fit = fit_tofts(extended_tofts_curve(k / MIN, ve, 0 * vp, **place), plasma, t, **known)
+    check(MIN * fit.ktrans_per_s, k)
+    check(fit.ve, ve)
+    fit = fit_extended_tofts(extended_tofts_curve(k / MIN, ve, vp, **place), plasma, t, **known)
+    check(np.stack([MIN * fit.ktrans_per_s, fit.ve, fit.vp]), np.stack([k, ve, vp]))
+    fit = fit_patlak(patlak_curve(k / MIN, vp, **place), plasma, t, **known)
+    check(np.stack([MIN * fit.ps_per_s, fit.vp]), np.stack([k, vp]))
+    # plasma that is replaced faster than twice a second cannot be told from the input
+    fp, vp = np.full(k.shape, 0.5), np.maximum(vp, 0.02)
+    curve = two_compartment_uptake_curve(fp / MIN, k / MIN, vp, **place)
+    fit = fit_two_compartment_uptake(curve, plasma, t, **known)
+    check(np.stack([MIN * fit.fp_per_s, MIN * fit.ps_per_s, fit.vp]), np.stack([fp, k, vp]))
+    curve = two_compartment_exchange_curve(fp / MIN, k / MIN, vp, ve, **place)
+    fit = fit_two_compartment_exchange(curve, plasma, t, **known)
+    found = np.stack([MIN * fit.fp_per_s, MIN * fit.ps_per_s, fit.vp, fit.ve])
+    check(found, np.stack([fp, k, vp, ve]))
+
+
+def test_units_of_osipi_and_qiba_are_the_same_tissue():
+    # OSIPI: minutes, ml/100 ml/min, blood; QIBA: seconds, 1/min, plasma
+    t_min = np.arange(0, 5, 0.05)
+    blood = parker_aif(60 * t_min, arrival_s=20.0)
+    plasma = plasma_from_blood(blood, 0.42)
+    per_min = extended_tofts_curve(0.05, 0.2, 0.02, plasma, t_min)  # all in minutes
+    fit = fit_extended_tofts(per_min, plasma, 60 * t_min)
+    np.testing.assert_allclose([60 * fit.ktrans_per_s, fit.ve, fit.vp], [0.05, 0.2, 0.02], 1e-6)
+    # an input in blood taken for plasma reads (1 - Hct) too high
+    wrong = fit_extended_tofts(per_min, blood, 60 * t_min)
+    np.testing.assert_allclose(fit.ktrans_per_s / wrong.ktrans_per_s, 1 - 0.42, 1e-6)
+    # flow of 30 ml/100 ml/min
+    flow = two_compartment_uptake_curve(0.30, 0.02, 0.05, plasma, t_min)
+    fit = fit_two_compartment_uptake(flow, plasma, 60 * t_min)
+    np.testing.assert_allclose([6000 * fit.fp_per_s, 60 * fit.ps_per_s], [30.0, 0.02], 1e-5)
+
+
 def test_recovers_the_other_models():
     k, ve = grid([0.01, 0.1, 0.35], [0.05, 0.3, 1.0])
     tofts = fit_tofts(extended_tofts_curve(k / MIN, ve, 0.0, PLASMA, T), PLASMA, T)
