@@ -97,7 +97,7 @@ def init_dce_wf(
     fit = pe.Node(
         FitDCE(
             fat_saturation=dce.fat_saturated and dce.n_pulses == 1,
-            relaxivity_source=dce.relaxivity_source, **model,
+            relaxivity_source=dce.relaxivity_source, regions=tissues, **model,
         ),
         name="fit", **resources,
     )  # fmt: skip

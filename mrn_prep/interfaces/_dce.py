@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, traits
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from mrn_prep.errors import BadDataError
 from mrn_prep.inputs.rois import Region, RegionFile
 from mrn_prep.interfaces._base import MapInterface
-from mrn_prep.io.images import array, load
+from mrn_prep.io.images import array, load, voxel_mm
 from mrn_prep.io.tables import read_table
 from mrn_prep.measure.regions import Membership, memberships, probability_membership
 from mrn_prep.models.dce_concentration import (
@@ -31,6 +32,7 @@ from mrn_prep.models.dce_models import (
 )
 from mrn_prep.models.dce_results import DCEFit
 from mrn_prep.models.dce_signal import Interruption
+from mrn_prep.models.resample import resample
 from mrn_prep.outputs import DCE_SELECTED, dce_products
 
 Float = NDArray[np.float64]
@@ -50,6 +52,7 @@ FITS: Mapping[str, Any] = {
 OF_RETURN = {"tofts": ("kep", "ve"), "etofts": ("kep", "ve"), "2cxm": ("ve",)}
 """What may stay open where the rest is determined, and has a status of its own."""
 
+_OWN = 0.9  # part of a voxel that is a nerve's
 _RATES = ("ktrans", "kep", "ps", "fp")
 
 
@@ -107,6 +110,13 @@ def region_memberships(
     return found
 
 
+def nerves_of(records: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Return the records of `RegionFile` with their nerves alone."""
+    files = [RegionFile.from_record(record) for record in records]
+    kept = [replace(f, regions=tuple(r for r in f.regions if r.tissue == "nerve")) for f in files]
+    return [file.record() for file in kept if file.regions]
+
+
 class TissueInputSpec(ConversionInputSpec):
     aif = File(exists=True, mandatory=True, desc="input function (time, plasma)")
     t1 = File(exists=True, desc="T1 before contrast (s), on any grid")
@@ -114,6 +124,9 @@ class TissueInputSpec(ConversionInputSpec):
     t1_s = traits.Float(0.0, usedefault=True, desc="T1 everywhere (s); 0 for the map's")
     model = traits.Enum(*FITS, "select", mandatory=True, desc="tissue model, or the choice")
     delay = traits.Bool(False, usedefault=True, desc="fit the delay of the bolus")
+    regions = traits.List(
+        traits.Dict(), desc="records of `RegionFile`; nerves have a T1 of their own"
+    )
     aif_error = traits.Float(
         0.0, usedefault=True, desc="standard error of the input function's area, relative"
     )
@@ -197,6 +210,8 @@ class TissueInterface(MapInterface):
         t1 = None if self.inputs.t1_s else self.on_grid("t1", image)
         if t1 is None:
             return self.inputs.t1_s or TISSUE_T1_S, None, ["t1-assumed"]
+        for own in self._t1_of_nerves(image):
+            t1 = np.where(np.isfinite(own), own, t1)
         t1 = t1[inside]
         if not (t1 > 0).any():
             raise BadDataError(
@@ -208,6 +223,36 @@ class TissueInterface(MapInterface):
             return t1, None, ["t1-no-se"]
         averaged = interpolated_noise(load(self.inputs.t1_se).affine, image, inside)
         return t1, np.nan_to_num(t1_se[inside]) * averaged, []
+
+    def _t1_of_nerves(self, image: Any) -> Iterator[Float32]:
+        """Yield T1 of each nerve in the voxels that are its own, NaN elsewhere.
+
+        Interpolated from the nearest voxels of the map that are its own too: those at its border
+        are mixed with fat, whose T1 is a third of a nerve's.
+        """
+        nerves = nerves_of(self.inputs.regions or [])
+        if not nerves:
+            return
+        drawn = load(self.inputs.t1)
+        values = array(drawn)
+        on_map = region_memberships(nerves, drawn)
+        for (_, there), (_, here) in zip(on_map, region_memberships(nerves, image), strict=True):
+            own = np.zeros(values.shape, np.bool_)
+            own[there.box] = there.fraction >= _OWN
+            own &= values > 0
+            shape = tuple(part.stop - part.start for part in here.box)
+            if not (own.any() and all(shape)):
+                continue
+            nearest = distance_transform_edt(
+                ~own, sampling=voxel_mm(drawn), return_distances=False, return_indices=True
+            )
+            corner = np.eye(4)
+            corner[:3, 3] = [part.start for part in here.box]
+            found = resample(values[tuple(nearest)], drawn.affine, image.affine @ corner, shape)
+            found[here.fraction < _OWN] = np.nan
+            whole = np.full(image.shape[:3], np.nan, np.float32)
+            whole[here.box] = found
+            yield whole
 
     def fit(self, name: str, curves: Any, mask: Any, **options: Any) -> DCEFit:
         given = InputCurve.read(self.inputs.aif, self.frames_s)

@@ -119,6 +119,13 @@ def test_voxels_of_muscle_are_unbiased(still, region):
         assert abs(np.median(found / true) - 1) <= 0.04, param
 
 
+def test_voxels_of_the_nerve_are_not_biased_by_fat_in_the_t1_map(still):
+    for param in TRUE["nerve"]:
+        found, true, se = still.values(param, "sciatic")
+        scatter = 2 * 1.25 * np.median(se / true) / np.sqrt(found.size)
+        assert abs(np.median(found / true) - 1) <= 0.04 + scatter, param
+
+
 @pytest.mark.parametrize("region", MUSCLES)
 @pytest.mark.parametrize("param", ["ktrans", "ve", "vp"])
 def test_standard_errors_of_voxels_cover(still, param, region):

@@ -764,6 +764,23 @@ def test_t1_that_the_map_has_mixed_with_fat_is_not_that_of_the_nerve(limb, tmp_p
     assert (own["flags"] == "partial-volume-t1").all()
 
 
+def test_voxels_of_a_nerve_take_t1_from_voxels_of_the_nerve(limb, tmp_path):
+    changed = nerve_in_fat(limb)
+    aif = find(limb, tmp_path, kind="artery", regions=limb.regions("artery")).aif
+    told = {"aif": aif, "t1": coarse_t1(changed, 3)}
+    nerve = changed.labels == LABELS["nerve"]
+
+    def worst(**more):
+        ktrans = 60 * data(fit(changed, tmp_path, **told, **more).etofts_ktrans)
+        return np.abs(ktrans[nerve] / TRUTH["nerve"][0] - 1).max(), ktrans[~nerve]
+
+    mixed, around = worst()
+    own, still_around = worst(regions=changed.regions("nerve"))
+    assert mixed > 0.2
+    assert own < 0.02
+    np.testing.assert_array_equal(around, still_around)
+
+
 def test_small_region_is_told(limb, tmp_path):
     shown = np.zeros(SHAPE)
     shown[12:14, 12:14, 1] = LABELS["nerve"]
