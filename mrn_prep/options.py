@@ -195,6 +195,9 @@ class DCEOptions:
         "vein, or to the area of Parker's curve at the dose (partial volume, inflow)",
         choices=("none", "vein", "area"),
     )  # fmt: skip
+    denoise: str = choice(
+        "none", "denoising of the frames (Marchenko-Pastur PCA)", choices=("mppca", "none")
+    )
     motion: str = choice(
         "rigid", "correction between frames: rigid to the frames before contrast, or none",
         choices=("rigid", "none"),

@@ -14,11 +14,13 @@ from mrn_prep.interfaces.dce import FitDCE
 from mrn_prep.interfaces.dce_curves import FitCurves
 from mrn_prep.interfaces.dce_frames import FindBaseline, RegisterFrames
 from mrn_prep.interfaces.dce_input import FindInput
+from mrn_prep.interfaces.denoise import DenoiseFrames
 from mrn_prep.interfaces.sinks import map_files
 from mrn_prep.options import DCEOptions
 from mrn_prep.outputs import dce_products
 from mrn_prep.workflows._graph import boundary, same, series_name
 
+_HANDED_ON = [("out_file", "in_file"), ("facts", "before")]
 _FILES = ("dce", "dce_confounds", "aif", "curves", "curve_fits")
 
 
@@ -35,12 +37,12 @@ def init_dce_wf(
 ) -> pe.Workflow:
     """Perfusion by dynamic contrast enhancement.
 
-    Frames are registered rigidly to those before contrast, which are found in
-    the series. The input function is that of a table, of an artery (or vein)
-    that is drawn or found, or of a population. Signals are turned into
-    concentrations by exact inversion of the spoiled gradient echo with T1 and
-    B1+, tissue models are fitted in every voxel of the limb, and to the mean
-    concentration of each region.
+    Frames are denoised if asked for, and registered rigidly to those before
+    contrast, which are found in the series. The input function is that of a
+    table, of an artery (or vein) that is drawn or found, or of a population.
+    Signals are turned into concentrations by exact inversion of the spoiled
+    gradient echo with T1 and B1+, tissue models are fitted in every voxel of
+    the limb, and to the mean concentration of each region.
 
     Inputs
     ------
@@ -77,6 +79,7 @@ def init_dce_wf(
         "n_pulses": dce.n_pulses,
         "gap_s": dce.gap_s,
         "centre": dce.centre,
+        "denoised": options.denoise == "mppca",
     }
     vessels, tissues = _apart(regions)
 
@@ -105,19 +108,30 @@ def init_dce_wf(
         FitCurves(regions=tissues, min_fraction=min_fraction, **model), name="curves", mem_gb=mem_gb
     )
 
+    series: pe.Node | None = None
+    if options.denoise == "mppca":
+        series = pe.Node(DenoiseFrames(in_file=raw), name="denoise", **resources)
+        wf.connect([(series, baseline, [("sigma", "noise")])])
     if options.motion == "rigid":
-        register = pe.Node(RegisterFrames(in_file=raw, **clock), name="register", **resources)
-        wf.connect([
-            (register, baseline, [("out_file", "in_file"), ("facts", "before")]),
-            (register, outputs, [("out_file", "dce"), ("confounds", "dce_confounds")]),
-            *((register, node, [("out_file", "in_file")]) for node in (aif, fit, curves)),
-            (register, aif, same("confounds")),
-        ])  # fmt: skip
+        register = pe.Node(RegisterFrames(**clock), name="register", **resources)
+        if series is None:
+            register.inputs.in_file = raw
+        else:
+            wf.connect([(series, register, _HANDED_ON)])
+        wf.connect([(register, outputs, [("confounds", "dce_confounds")])])
+        wf.connect([(register, aif, same("confounds"))])
         aif.inputs.raw_file = raw
-    else:
+        series = register
+    if series is None:
         outputs.inputs.dce = raw
         for node in (baseline, aif, fit, curves):
             node.inputs.in_file = raw
+    else:
+        wf.connect([
+            (series, baseline, _HANDED_ON),
+            (series, outputs, [("out_file", "dce")]),
+            *((series, node, [("out_file", "in_file")]) for node in (aif, fit, curves)),
+        ])  # fmt: skip
 
     found = same("mask", "baseline", "sigma")
     wf.connect([

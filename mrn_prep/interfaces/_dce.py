@@ -66,6 +66,7 @@ class ConversionInputSpec(BaseInterfaceInputSpec):
         traits.Int(), mandatory=True, minlen=2, maxlen=2, desc="first frame and end of the baseline"
     )
     sigma = traits.Float(0.0, usedefault=True, desc="noise of the raw series; 0 where unknown")
+    denoised = traits.Bool(False, usedefault=True, desc="signals are means, not single magnitudes")
     flip_deg = traits.Float(mandatory=True, desc="nominal flip angle (degrees)")
     tr_s = traits.Float(mandatory=True, desc="time between excitations (s)")
     relaxivity = traits.Float(mandatory=True, desc="relaxivity of the agent (1/(mM s))")
@@ -201,7 +202,8 @@ class TissueInterface(MapInterface):
         found = concentration_from_signal(
             signal, acquisition_of(self.inputs), t1_s,
             b1=None if b1 is None else b1[inside], sigma=self.inputs.sigma or None,
-            t1_se_s=t1_se_s, n_threads=self.inputs.n_threads,
+            t1_se_s=t1_se_s, noise_floor="mean" if self.inputs.denoised else "single",
+            n_threads=self.inputs.n_threads,
         )  # fmt: skip
         return signal, found, flags
 

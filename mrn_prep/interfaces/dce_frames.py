@@ -51,6 +51,10 @@ class _FramesInputSpec(BaseInterfaceInputSpec):
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads")
 
 
+class _RegisterInputSpec(_FramesInputSpec):
+    before = traits.Dict(desc="facts of the step before, which are told with one's own")
+
+
 class _RegisterOutputSpec(FactsOutputSpec):
     out_file = File(exists=True, desc="series in one place")
     confounds = File(exists=True, desc="rigid motion of each frame")
@@ -59,7 +63,7 @@ class _RegisterOutputSpec(FactsOutputSpec):
 class RegisterFrames(MapInterface):
     """Bring all frames to the place of their mean before contrast, by rigid motion."""
 
-    input_spec = _FramesInputSpec
+    input_spec = _RegisterInputSpec
     output_spec = _RegisterOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
@@ -100,6 +104,7 @@ class RegisterFrames(MapInterface):
 
 class _BaselineInputSpec(_FramesInputSpec):
     raw_file = File(exists=True, mandatory=True, desc="series as acquired, for its noise")
+    noise = traits.Float(desc="that noise, where the step before has measured it")
     before = traits.Dict(desc="facts of the step before, which are told with one's own")
 
 
@@ -135,13 +140,18 @@ class FindBaseline(MapInterface):
         self.tell(
             quality={"baseline_frames": float(end - first), "noise_sigma": sigma},
             flags=["injection-mismatch"] * (before > end + 1)
-            + ["motion-not-corrected"] * (not self.inputs.before),
+            + ["motion-not-corrected"] * (not self._registered()),
             method=f"baseline of {end - first} frames{left}, noise from {how}",
         )
         return runtime
 
+    def _registered(self) -> bool:
+        return "n_not_registered" in dict(self.inputs.before or {}).get("Quality", {})
+
     def _sigma(self, mask: Bool, before: NDArray[np.float32]) -> tuple[float, str]:
         """Return the noise from the air of the raw series, else from the baseline's spread."""
+        if isdefined(self.inputs.noise) and self.inputs.noise > 0:
+            return self.inputs.noise, "denoising"
         raw = load(self.inputs.raw_file)
         frames = np.stack([np.asarray(raw.dataobj[..., i], np.float32)
                            for i in range(min(_NOISE_FRAMES, raw.shape[3]))], axis=-1)  # fmt: skip

@@ -4,7 +4,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from mrn_prep.interfaces.denoise import DenoiseSeries
+from mrn_prep.interfaces.denoise import DenoiseFrames, DenoiseSeries
 from mrn_prep.interfaces.t2 import FitMESE
 from mrn_prep.models.epg import cpmg_signal
 
@@ -58,3 +58,19 @@ def test_errors_are_told_to_be_an_upper_bound_and_are_one(fits):
     assert "se-upper-bound" in facts["ValidityFlags"]
     assert facts["EstimationMethod"].startswith("Marchenko-Pastur PCA denoising; ")
     assert (np.abs(t2 - truth) < se).mean() > 0.68
+
+
+def test_frames_are_denoised_and_their_noise_told(tmp_path):
+    rng = np.random.default_rng(1)
+    x, y, _, t = np.indices((*SHAPE, 30))
+    limb = np.hypot(x - 20, y - 20) < 15
+    rise = np.clip((t - 8) / 5, 0, 1) * np.exp(-np.clip(t - 13, 0, None) / 40)
+    true = 300.0 * limb * (1 + (0.3 + 0.1 * np.sin(x / 6)) * rise)
+    noisy = np.hypot(true + rng.normal(0, 15, true.shape), rng.normal(0, 15, true.shape))
+    nb.Nifti1Image(noisy.astype(np.float32), np.eye(4)).to_filename(tmp_path / "frames.nii")
+    out = DenoiseFrames(in_file=str(tmp_path / "frames.nii")).run(cwd=str(tmp_path)).outputs
+    assert out.sigma == pytest.approx(15, rel=0.04)
+    inside = np.hypot(x - 20, y - 20) < 12
+    left = (nb.load(out.out_file).get_fdata() - np.sqrt(true**2 + 15**2))[inside]
+    assert left.std() < 0.4 * 15 and abs(left.mean()) < 0.02 * 300
+    assert out.facts["ValidityFlags"] == ["se-upper-bound"]
