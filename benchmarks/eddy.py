@@ -1,7 +1,9 @@
 """Motion and eddy-current correction of moved legs: what is left (mm) and how long it takes.
 
-Needs the reference data (MRN_PREP_REFERENCE). With --peers, dipy's affine registration of the
-same series is run beside ours.
+Run with ``python benchmarks/eddy.py [--seeds N] [--peers] [--drawn]``. Needs the reference data
+(MRN_PREP_REFERENCE) but for the drawn limb. With --peers, elastix' affine registration (where
+itk-elastix is installed) and dipy's of the same series are run beside ours, on all processors.
+The simulation is not the estimator's model: see `tests/synthetic_legs.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import argparse
 import resource
 import sys
 import time
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +30,9 @@ def rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(x**2)))
 
 
-def ours(moved: MovedSeries, series: np.ndarray) -> tuple[np.ndarray, float]:
+def ours(moved: MovedSeries, series: np.ndarray | None = None) -> tuple[np.ndarray, float]:
     """Positions found, and seconds."""
+    series = moved.series if series is None else series
     start = time.perf_counter()
     result = correct_motion_eddy(
         series, moved.b_s_mm2, moved.bvecs, moved.voxel_mm, moved.mask, moved.pe_axis, EddyOptions()
@@ -36,6 +41,33 @@ def ours(moved: MovedSeries, series: np.ndarray) -> tuple[np.ndarray, float]:
     pairs = zip(result.rigid, result.eddy, strict=True)
     found = [motion.displaced(moved.points_mm, r, e, moved.pe_axis) for r, e in pairs]
     return np.stack(found), seconds
+
+
+def elastix_affine(moved: MovedSeries) -> tuple[np.ndarray, float]:
+    """Register every volume to the first b0 by elastix, affine as it comes."""
+    import itk
+
+    parameters = itk.ParameterObject.New()
+    parameters.AddParameterMap(parameters.GetDefaultParameterMap("affine"))
+
+    def image(i: int) -> object:
+        volume = itk.image_from_array(np.ascontiguousarray(moved.series[..., i].T, np.float32))
+        volume.SetSpacing(moved.voxel_mm.tolist())
+        first = -moved.voxel_mm * (np.array(moved.mask.shape) - 1) / 2
+        volume.SetOrigin(first.tolist())
+        return volume
+
+    fixed, found = image(0), [moved.points_mm]
+    start = time.perf_counter()
+    for i in range(1, moved.series.shape[-1]):
+        # a transform from points of the fixed image to the moving one, as ours
+        _, result = itk.elastix_registration_method(fixed, image(i), parameters, log_to_console=False)
+        told = result.GetParameterMap(0)
+        numbers = np.array(told["TransformParameters"], float)
+        centre = np.array(told["CenterOfRotationPoint"], float)
+        matrix, shift = numbers[:9].reshape(3, 3), numbers[9:]
+        found.append((moved.points_mm - centre) @ matrix.T + centre + shift)
+    return np.stack(found), time.perf_counter() - start
 
 
 def dipy_affine(moved: MovedSeries) -> tuple[np.ndarray, float]:
@@ -52,13 +84,23 @@ def dipy_affine(moved: MovedSeries) -> tuple[np.ndarray, float]:
     return np.stack([(points @ a.T)[:, :3] for a in np.moveaxis(affines, -1, 0)]), seconds
 
 
-def report(name: str, moved: MovedSeries, found: np.ndarray, seconds: float) -> None:
+PEERS: dict[str, tuple[str, Callable[[MovedSeries], tuple[np.ndarray, float]]]] = {
+    "elastix affine": ("itk", elastix_affine),
+    "dipy affine": ("dipy", dipy_affine),
+}
+
+
+def report(
+    name: str, moved: MovedSeries, found: np.ndarray, seconds: float, our_seconds: float = 0.0
+) -> None:
     """Print one line."""
     left, b0 = residual_mm(moved, found), moved.b_s_mm2 == 0
     before = residual_mm(moved, moved.points_mm[None])
+    ratio = f"  {seconds / our_seconds:5.1f} x our time" if our_seconds else ""
     print(
-        f"{name:24s} {rms(before):5.2f} -> {rms(left):5.3f} mm (weighted {rms(left[~b0]):5.3f}, "
-        f"b0 {rms(left[b0]):5.3f})  {seconds:5.1f} s"
+        f"{name:28s} {rms(before):5.2f} -> {rms(left):5.3f} mm (weighted {rms(left[~b0]):5.3f}, "
+        f"b0 {rms(left[b0]):5.3f})  {seconds:5.1f} s{ratio}",
+        flush=True,
     )
 
 
@@ -66,22 +108,29 @@ def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), help="all, or those named")
+    parser.add_argument("--drawn", action="store_true", help="also the drawn limb")
     args = parser.parse_args()
+    peers = [] if args.peers is None else args.peers or list(PEERS)
     warm = moved_limb(0, shape=(24, 24, 6), voxel_mm=(5, 5, 5), n_dwi=12, n_b0=2)
-    print(f"compiling {ours(warm, warm.series)[1]:.1f} s")
+    print(f"compiling {ours(warm)[1]:.1f} s")
     folder = legs_folder()
     for seed in range(args.seeds):
-        if folder:
-            moved = moved_legs(folder, seed)
-            report(f"legs, seed {seed}", moved, *ours(moved, moved.series))
-            still, seconds = ours(moved, moved.still)
-            left = rms(np.linalg.norm(still - moved.points_mm, axis=-1))
-            print(f"{'  the same, not moved':24s}  0.00 -> {left:5.3f} mm {seconds:5.1f} s")
-            if args.peers:
-                report("  dipy affine", moved, *dipy_affine(moved))
-        limb = moved_limb(seed, n_dwi=30, snr=30)
-        report(f"drawn limb, seed {seed}", limb, *ours(limb, limb.series))
+        for half in (False, True) if folder else ():
+            moved = moved_legs(folder, seed, half_sphere=half)
+            found, seconds = ours(moved)
+            report(f"legs {seed}, {'half' if half else 'whole'} sphere", moved, found, seconds)
+            for name in peers:
+                module, run = PEERS[name]
+                if find_spec(module):
+                    report(f"  {name}", moved, *run(moved), seconds)
+            if not half:
+                still, seconds = ours(moved, moved.still)
+                left = rms(np.linalg.norm(still - moved.points_mm, axis=-1))
+                print(f"{'  not moved, ours':28s}  0.00 -> {left:5.3f} mm {seconds:5.1f} s")
+        if args.drawn or not folder:
+            limb = moved_limb(seed, n_dwi=30, snr=30)
+            report(f"drawn limb {seed}", limb, *ours(limb))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"peak memory {peak:.2f} GB (with the simulation)")
 

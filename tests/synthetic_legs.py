@@ -2,8 +2,9 @@
 
 Only where ``MRN_PREP_REFERENCE`` points to the reference data. The truth is a tensor per voxel
 of the real series; what moves it is deliberately not the estimator's model: the limb turns
-about the heel's end, the eddy field has quadratic terms, volumes are sampled with a quintic
-spline, noise is Rician and the receive gain drifts.
+about the heel's end, it goes on moving while the slices of a volume are taken, the eddy field
+has quadratic terms, volumes are sampled with a quintic spline, noise is Rician and the receive
+gain drifts.
 """
 
 from __future__ import annotations
@@ -94,10 +95,27 @@ def moved_legs(folder: Path, seed: int, *, slices: slice | None = None, **how) -
     return moved(s0, tensor, mask, voxel_mm, seed, **how)
 
 
-def moved_limb(seed: int, *, shape=(96, 96, 10), voxel_mm=(1.5, 1.5, 4.0), **how) -> MovedSeries:
-    """A drawn limb: muscles of different fibre direction, septa, bone, vessels, faint fat."""
-    rng = np.random.default_rng(seed + 1000)
+def moved_limb(
+    seed: int, *, shape=(96, 96, 10), voxel_mm=(1.5, 1.5, 4.0), n_limbs: int = 1, **how
+) -> MovedSeries:
+    """One drawn limb, or more side by side along the first axis."""
     beyond = 3
+    each = (shape[0] // n_limbs, *shape[1:])
+    limbs = [drawn_limb(seed + 100 * k, each, voxel_mm, beyond) for k in range(n_limbs)]
+    s0, tensor, mask = (np.concatenate(parts) for parts in zip(*limbs, strict=True))
+    return moved(
+        s0, tensor, mask, np.array(voxel_mm), seed, beyond=beyond, pivot_mm=(10, 15, -60), **how
+    )
+
+
+def drawn_limb(
+    seed: int, shape: tuple[int, int, int], voxel_mm: tuple[float, float, float], beyond: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """S0, tensor and mask: muscles of different fibre direction, septa, bone, vessels, faint fat.
+
+    S0 and tensor have `beyond` slices more at either end.
+    """
+    rng = np.random.default_rng(seed + 1000)
     whole = (shape[0], shape[1], shape[2] + 2 * beyond)
     x, y, z = ((np.indices(whole).T - (np.array(whole) - 1) / 2) * voxel_mm).T
     span = 0.5 * min(shape[0] * voxel_mm[0], shape[1] * voxel_mm[1])
@@ -132,10 +150,7 @@ def moved_limb(seed: int, *, shape=(96, 96, 10), voxel_mm=(1.5, 1.5, 4.0), **how
     isotropic = np.array([1.0, 0, 1, 0, 0, 1])
     tensor = (md - spread / 3)[..., None] * isotropic + spread[..., None] * products
     s0 = ndimage.gaussian_filter(s0, (0.6, 0.6, 0))
-    mask = (radius < 0.97)[..., beyond:-beyond]
-    return moved(
-        s0, tensor, mask, np.array(voxel_mm), seed, beyond=beyond, pivot_mm=(10, 15, -60), **how
-    )
+    return s0, tensor, (radius < 0.97)[..., beyond:-beyond]
 
 
 def moved(
@@ -156,8 +171,13 @@ def moved(
     gain_sd: float = 0.02,
     beyond: int = 0,
     pivot_mm: tuple[float, float, float] = (40.0, -30.0, -120.0),
+    within_mm: float = 0.2,
 ) -> MovedSeries:
-    """Move a tensor image; displacements are scaled to `rms_mm` in the mask (0: none)."""
+    """Move a tensor image; displacements are scaled to `rms_mm` in the mask (0: none).
+
+    In all volumes but the first, which is the reference, the limb drifts from slice to slice
+    (in interleaved order) by `within_mm` (RMS over a volume, scaled likewise).
+    """
     rng = np.random.default_rng(seed)
     n = n_dwi + n_b0
     is_b0 = np.zeros(n, bool)
@@ -191,15 +211,35 @@ def moved(
         a, c, d = p.T
         return np.stack([np.ones_like(a), a, c, d, a * a, c * c, d * d, a * c, a * d, c * d], 1)
 
-    def forward(i):
-        p = (points - pivot) @ turns[i].T + pivot + translation[i]
+    n_slices = mask.shape[2]
+    taken = np.argsort(np.r_[0:n_slices:2, 1:n_slices:2], kind="stable")
+    when = (taken + 0.5) / n_slices - 0.5  # each slice was taken, in durations of a volume
+    # of its own stream, so that a series without drift stays what it is
+    drift = np.random.default_rng(seed + 5000).normal(size=(n, 6))
+    drift[:, :3] *= 0.0075  # as many mm at 13 cm from the pivot as by translation
+    drift[0] = 0.0
+
+    def forward(i, drifting=True):
+        pose = np.concatenate([rotation[i], translation[i]])
+        p = Rotation.from_rotvec(pose[:3]).apply(points - pivot) + pivot + pose[3:]
+        if drifting:
+            shown = np.clip(np.round(p[:, 2] / voxel_mm[2] + centre[2]), 0, n_slices - 1)
+            pose = pose + when[shown.astype(int)][:, None] * drift[i]
+            p = Rotation.from_rotvec(pose[:, :3]).apply(points - pivot) + pivot + pose[:, 3:]
         p[:, pe] += basis(p) @ eddy[i]
         return p
 
+    def rms_of(displacement):
+        return np.sqrt(np.mean([(displacement(i) ** 2).sum(1) for i in range(n)]))
+
+    of_all = rms_of(lambda i: forward(i, False) - points)
+    of_drift = rms_of(lambda i: forward(i) - forward(i, False))
+    drift *= within_mm / max(rms_mm, 1e-9) * of_all / of_drift
+    scale = rms_mm / rms_of(lambda i: forward(i) - points)
+    eddy, drift = eddy * scale, drift * scale
+    translation, rotation = translation * scale, rotation * scale
     turns = Rotation.from_rotvec(rotation).as_matrix()
-    scale = rms_mm / np.sqrt(np.mean([((forward(i) - points) ** 2).sum(1) for i in range(n)]))
-    eddy, translation, rotation = eddy * scale, translation * scale, rotation * scale
-    turns = Rotation.from_rotvec(rotation).as_matrix()
+    slice_of = np.indices(mask.shape)[2].ravel()
     inner = slice(beyond, s0.shape[2] - beyond)
     origin = centre + np.array([0, 0, beyond])
     sigma = np.median(s0[..., inner][mask]) / snr
@@ -216,7 +256,9 @@ def moved(
         for _ in range(12):
             p[:, pe] = grid[:, pe] - basis(p) @ eddy[i]
         stretch = 1 + (basis(p + step) - basis(p - step)) @ eddy[i]
-        source = (p - pivot - translation[i]) @ turns[i] + pivot
+        pose = np.concatenate([rotation[i], translation[i]]) + when[slice_of][:, None] * drift[i]
+        back = Rotation.from_rotvec(-pose[:, :3])
+        source = back.apply(p - pivot - pose[:, 3:]) + pivot
         clean = gain[i] * tensor_signal(s0, tensor, bvals[[i]], seen[[i]])[..., 0]
         image = (
             ndimage.map_coordinates(clean, (source / voxel_mm + origin).T, order=5, mode="nearest")
