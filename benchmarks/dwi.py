@@ -3,8 +3,9 @@
 Run: ``python benchmarks/dwi.py [--shape X Y Z] [--volumes N] [--threads N] [NODE ...]``. Two
 moving legs are drawn with noise (`tests/synthetic_legs.py`) and go through the app's own
 interfaces, in the order of its graph, each in a process of its own (with --threads threads, two
-unless told). The peak of each is compared with 0.6 GB + 3 times the series as float32; the last
-column is what it needs beyond its imports, in series. Compilation counts, where nothing is cached.
+unless told). The peak of each is compared with 0.6 GB + 3 times the series as float32; `held` is
+what it needs beyond its imports, `used` the time of all processors, which tells where others work
+on the same machine. Compilation counts, where nothing is cached.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -75,7 +77,9 @@ def run_node(name: str, folder: Path, threads: int) -> None:
     for field, source in fed.items():
         node, _, output = source.partition(".")
         told = folder / f"{node}.json"
-        inputs[field] = json.loads(told.read_text())[output] if told.exists() else str(folder / source)
+        inputs[field] = (
+            json.loads(told.read_text())[output] if told.exists() else str(folder / source)
+        )
     if "n_threads" in interface.input_spec().get():
         inputs["n_threads"] = threads
     here = folder / name
@@ -92,7 +96,7 @@ def measure(name: str, folder: Path, threads: int) -> dict[str, float]:
     """Run one node in a process of its own; `wall` is from its start to its end."""
     kinds = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     words = ["--child", name, "--folder", str(folder), "--threads", str(threads)]
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, __file__, *words],
         env=os.environ | dict.fromkeys(kinds, str(threads)),
@@ -100,7 +104,9 @@ def measure(name: str, folder: Path, threads: int) -> dict[str, float]:
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{name} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1]) | {"wall": time.perf_counter() - start}
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return json.loads(done.stdout.splitlines()[-1]) | {"wall": wall, "cpu": cpu}
 
 
 def main() -> None:
@@ -127,18 +133,26 @@ def main() -> None:
         series_gb = np.prod(shape) * given.volumes * 4 / 2**30
         reserved = ALLOWED_GB + TIMES * series_gb
         print(f"{shape} x {given.volumes}: {series_gb:.2f} GB; reserved {reserved:.2f} GB a node")
-        print(f"{'node':10} {'imports':>8} {'peak':>8} {'ratio':>6} {'held':>11} {'time':>8}")
-        total = 0.0
+        print(
+            f"{'node':10} {'imports':>8} {'peak':>8} {'ratio':>6} {'held':>11} "
+            f"{'time':>8} {'used':>8}"
+        )
+        total = used = 0.0
         for name in given.nodes or NODES:
             told = measure(name, folder, given.threads)
             total += told["wall"] * (name not in BESIDE)
+            used += told["cpu"] * (name not in BESIDE)
             held = (told["peak_gb"] - told["imports_gb"]) / series_gb
             print(
                 f"{name:10} {told['imports_gb']:5.2f} GB {told['peak_gb']:5.2f} GB "
-                f"{told['peak_gb'] / reserved:6.2f} {held:4.1f} series {told['wall']:6.1f} s",
+                f"{told['peak_gb'] / reserved:6.2f} {held:4.1f} series "
+                f"{told['wall']:6.1f} s {told['cpu']:6.1f} s",
                 flush=True,
             )
-        print(f"to tensor maps: {total:.0f} s of {ALLOWED_S:.0f} s with {given.threads} threads")
+        print(
+            f"to tensor maps: {total:.0f} s of {ALLOWED_S:.0f} s with {given.threads} threads "
+            f"({used:.0f} s of processor time)"
+        )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ def elastix_affine(moved: MovedSeries) -> tuple[np.ndarray, float]:
     start = time.perf_counter()
     for i in range(1, moved.series.shape[-1]):
         # a transform from points of the fixed image to the moving one, as ours
-        _, result = itk.elastix_registration_method(fixed, image(i), parameters, log_to_console=False)
+        _, result = itk.elastix_registration_method(
+            fixed, image(i), parameters, log_to_console=False
+        )
         told = result.GetParameterMap(0)
         numbers = np.array(told["TransformParameters"], float)
         centre = np.array(told["CenterOfRotationPoint"], float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mrn_prep.models.gradient_check import check_directions
 from mrn_prep.models.ivim import fit_ivim
 from mrn_prep.models.noise import sigma_from_background
 from mrn_prep.models.quality import measured_volumes, series_quality
+from mrn_prep.models.slabs import fit_in_slabs
 
 MIN_DIRECTIONS = 15
 _HOW = {
@@ -68,14 +70,11 @@ class FitInterface(MapInterface):
         """Return some volumes of the series, 0 where one was not measured."""
         return np.nan_to_num(array(image)[..., used], nan=0.0, copy=False)
 
-    def _arguments(self, image: Any, used: Any, inside: Any, noise: Any) -> dict[str, Any]:
-        """Return signal and noise of the volumes in use, as ADC and IVIM take them."""
-        series, rician = self.series(image, used), self.inputs.rician
-        threads = {"mask": inside, "n_threads": self.inputs.n_threads}
-        if not isinstance(noise, Denoised):
-            return {"signal": series, "sigma": noise, "rician": rician, **threads}
-        signal, left = noise.for_fit(series, inside, rician=rician)
-        return {"signal": signal, "sigma": noise.sigma, "noise": left, "rician": False, **threads}
+    def _fit(self, model: Any, image: Any, used: Any, inside: Any, noise: Any, **how: Any) -> Any:
+        """Fit a model to the volumes in use, some slices at a time."""
+        fit = partial(model, n_threads=self.inputs.n_threads, **how)
+        series = array(image) if used.all() else array(image)[..., used]
+        return fit_in_slabs(fit, series, inside, noise, rician=self.inputs.rician)
 
 
 class _FitDTIOutputSpec(FactsOutputSpec):
@@ -106,6 +105,9 @@ class FitDTI(FitInterface):
     def _run_interface(self, runtime: Any) -> Any:
         image, inside, b_s_mm2, bvecs, raw = self.loaded()
         noise, sigma = self.series_noise(raw, inside)
+        weighted, measured = b_s_mm2 > B0_MAX, measured_volumes(raw, inside)
+        unweighted = raw[..., ~weighted]
+        del raw  # makes room for the fit
         fit, used = map_dti(
             array(image), b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b,
             method=self.inputs.method, rician=self.inputs.rician, n_threads=self.inputs.n_threads,
@@ -118,16 +120,14 @@ class FitDTI(FitInterface):
             rd_se=fit.rd_se_mm2_s, s0_se=fit.s0_se,
             v1=to_scanner_axes(fit.v1, image.affine), status=fit.status,
         )  # fmt: skip
-        weighted = b_s_mm2 > B0_MAX
         n_directions = int((used & weighted).sum())
-        quality = series_quality(raw[..., ~weighted], inside, sigma, fit.status)
-        measured = measured_volumes(raw, inside)
+        quality = series_quality(unweighted, inside, sigma, fit.status)
         quality |= {
             "n_volumes": float(b_s_mm2.size),
             "n_empty_volumes": float((~measured).sum()),
             "n_b0": float((~weighted).sum()),
             "n_directions": float(n_directions),
-            "tsnr_b0": temporal_snr(raw[..., ~weighted & measured], inside),
+            "tsnr_b0": temporal_snr(unweighted[..., measured[~weighted]], inside),
             **tensor_quality(array(image), b_s_mm2, bvecs, inside, sigma, used),
         }
         low = (b_s_mm2 > B0_MAX) & (b_s_mm2 < 200) & used
@@ -159,12 +159,13 @@ class FitADC(FitInterface):
         image, inside, b_s_mm2, _, raw = self.loaded()
         noise, sigma = self.series_noise(raw, inside)
         used = select_adc_volumes(b_s_mm2, self.inputs.low_b)
-        fit = fit_adc(b_s_mm2=b_s_mm2[used], **self._arguments(image, used, inside, noise))
+        lowest = raw[..., b_s_mm2 <= b_s_mm2.min() + B0_MAX]
+        del raw
+        fit = self._fit(fit_adc, image, used, inside, noise, b_s_mm2=b_s_mm2[used])
         self.write(runtime, image, adc=fit.adc_mm2_s, adc_se=fit.adc_se_mm2_s,
                    adc_status=fit.status)  # fmt: skip
-        lowest = b_s_mm2 <= b_s_mm2.min() + B0_MAX
         self.tell(
-            quality=series_quality(raw[..., lowest], inside, sigma, fit.status),
+            quality=series_quality(lowest, inside, sigma, fit.status),
             flags=["no-se"] * (not np.isfinite(fit.adc_se_mm2_s).any())
             + ["noise-floor"] * (not self.inputs.rician or noise is None),
             method="ADC, logarithms weighted by the signal, true b-values",
@@ -198,10 +199,9 @@ class FitIVIM(FitInterface):
         image, inside, b_s_mm2, _, raw = self.loaded()
         noise, _ = self.series_noise(raw, inside)
         used = np.ones(b_s_mm2.size, np.bool_)
-        fit = fit_ivim(
-            b_s_mm2=b_s_mm2, method=self.inputs.method,
-            **self._arguments(image, used, inside, noise),
-        )  # fmt: skip
+        fit = self._fit(
+            fit_ivim, image, used, inside, noise, b_s_mm2=b_s_mm2, method=self.inputs.method
+        )
         # where D* cannot be told f and D still are
         of_f = np.where(np.isfinite(fit.f), np.uint8(0), fit.status)
         self.write(

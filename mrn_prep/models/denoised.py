@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrn_prep.models.mppca import RetainedNoise, retained_noise
+from mrn_prep.models.mppca import RetainedNoise, patch_reach, retained_noise
 from mrn_prep.models.rician import amplitude_from_mean
 
 Float = NDArray[np.floating]
@@ -43,10 +43,34 @@ class Denoised:
             0, which leaves it out of a fit.
         noise : RetainedNoise
         """
-        signal = np.zeros(series.shape, dtype=np.float32)
+        signal = self.amplitudes(series, mask, rician=rician)
+        return signal, retained_noise(signal, self.n_components, self.noise_fraction, mask)
+
+    def amplitudes(self, series: Float, mask: Bool, *, rician: bool = True) -> NDArray[np.float32]:
+        """Return the first part of `for_fit`: 0 outside the mask and where there is none."""
+        signal = np.zeros(series.shape, np.float32)
+        sigma = self.sigma[mask]
         # volume by volume, lest all be held at once in double precision
         for i in range(series.shape[-1]):
             values = series[..., i][mask]
-            known = amplitude_from_mean(values, self.sigma[mask]) if rician else values
+            known = amplitude_from_mean(values, sigma) if rician else values
             signal[..., i][mask] = np.nan_to_num(known, nan=0.0)
-        return signal, retained_noise(signal, self.n_components, self.noise_fraction, mask)
+        return signal
+
+    def left_in(self, amplitudes: Float, mask: Bool, slices: slice) -> RetainedNoise:
+        """Return the second part of `for_fit` for some slices alone (from an even one on).
+
+        Patches reach beyond them, and are those of the whole series.
+        """
+        grid, n = amplitudes.shape[:3], amplitudes.shape[3]
+        reach = patch_reach(grid, n)
+        first, last = max(0, slices.start - reach), min(grid[2], slices.stop + reach)
+        own = slice(slices.start - first, slices.stop - first)
+        wanted = np.zeros((*grid[:2], last - first), np.bool_)
+        wanted[:, :, own] = mask[:, :, slices]
+        left = retained_noise(
+            amplitudes[:, :, first:last], self.n_components[:, :, first:last],
+            self.noise_fraction[:, :, first:last], mask[:, :, first:last], wanted=wanted,
+        )  # fmt: skip
+        maps = (left.fraction[:, :, own], left.n_components[:, :, own])
+        return RetainedNoise(*maps, left.basis, left.patch[:, :, own])

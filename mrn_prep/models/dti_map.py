@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from mrn_prep.models.dti import DTIResult, fit_dti, select_tensor_volumes
 from mrn_prep.models.dti_robust import fit_dti_nlls, fit_dti_restore
 from mrn_prep.models.noise_floor import without_floor
 from mrn_prep.models.quality import measured_volumes
+from mrn_prep.models.slabs import fit_in_slabs
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
@@ -60,17 +61,16 @@ def map_dti(
     """
     used = measured_volumes(series, mask) & select_tensor_volumes(b_s_mm2, bvecs, low_b)
     b, g = b_s_mm2[used], bvecs[used]
-    # one copy at a time: a series is large
-    signal, left = np.nan_to_num(series[..., used], nan=0.0, copy=False), None
-    if isinstance(noise, Denoised):
-        signal, left = noise.for_fit(signal, mask, rician=rician)
-    sigma = noise.sigma if isinstance(noise, Denoised) else noise
-    if method == "wls":
-        if rician and left is None and sigma is not None:
-            signal = without_floor(signal, b, g, mask, sigma)
-        return fit_dti(signal, b, g, mask, sigma, noise=left), used
-    fit = {"nlls": fit_dti_nlls, "restore": fit_dti_restore}[method]
-    found = fit(
-        signal, b, g, mask, sigma, noise=left, rician=rician and left is None, n_threads=n_threads
-    )
-    return found, used
+
+    def fit(
+        signal: Float, mask: Bool, sigma: Float | None, *, rician: bool, **given: Any
+    ) -> DTIResult:
+        if method == "wls":
+            if rician and sigma is not None:
+                signal = without_floor(signal, b, g, mask, sigma)
+            return fit_dti(signal, b, g, mask, sigma, **given)
+        robust = {"nlls": fit_dti_nlls, "restore": fit_dti_restore}[method]
+        return robust(signal, b, g, mask, sigma, rician=rician, n_threads=n_threads, **given)
+
+    chosen = series if used.all() else series[..., used]
+    return fit_in_slabs(fit, chosen, mask, noise, rician=rician), used

@@ -146,6 +146,7 @@ def correct_motion_eddy(
         raise ValueError("No volume of the series is finite and has signal inside the mask.")
     estimate = Estimation(series, used, b[used], g[used], size, mask, pe_axis, options)
     state, moved_mm = estimate.run()
+    estimate.smooth = np.empty(0)  # makes room for the corrected series
     status[used[moved_mm > _CONVERGED_MM]] = Reason.NOT_CONVERGED
     if not estimate.has_tensor:
         status[used[~estimate.b0]] = Reason.TOO_FEW

@@ -24,6 +24,8 @@ _MARGIN_MM = 20.0  # of the images kept around the mask: the largest motion that
 # blur relative to the finest, every so many voxels, iterations, eddy terms at most
 _PLAN = ((2.0, 2, 4, N_LINEAR), (1.0, 2, 5, N_LINEAR), (1.0, 1, 3, N_QUADRATIC))
 _SHRINKAGE = 0.01  # of weighted volumes; b0s have no eddy field to confuse motion with
+_CHUNK = 16384  # voxels predicted at a time, which bounds the memory
+_ALL = slice(None)
 _FEWEST_TO_CHOOSE = 12  # weighted volumes that `least_motion` wants for its 9 unknowns
 
 
@@ -89,10 +91,8 @@ class Estimation:
         self.fine_mm = max(options.smooth_mm, float(np.sort(voxel_mm)[1]))
 
         box, inner = _box(mask, voxel_mm)
-        self.volumes = [
-            np.nan_to_num(np.asarray(series[(*box, i)], dtype=np.float32), posinf=0, neginf=0)
-            for i in used
-        ]
+        self.series, self.used, self.box = series, used, box
+        self.shape = inner.shape
         origin = np.array([s.start for s in box])
         self.to_mm: Float = motion.voxel_to_centred_mm(mask.shape, voxel_mm)
         self.to_mm[:3, 3] += voxel_mm * origin
@@ -103,8 +103,8 @@ class Estimation:
         self.thick = int(np.argmax(voxel_mm))
         self.slice_index = self.region.voxels[:, self.thick].astype(np.intp)
         self.first_slice = int(origin[self.thick])
-        self.lost = self._bridge_lost_slices(inner)
-        self.smooth: Float = np.empty(0)
+        self.lost = self._find_lost_slices(inner)
+        self.smooth: Float = np.empty((len(used), *self.shape), dtype=np.float32)
         self.improved = True
         self.order = 3
         self.floor = 0.0
@@ -116,18 +116,16 @@ class Estimation:
         self._smooth(2 * self.fine_mm)
         anchors = np.flatnonzero(self.b0 & (np.arange(len(self.b)) != self.reference))
         for _ in range(8 if len(anchors) else 0):
-            images = self._reference_image(state)
-            state, last = self._register(state, images, anchors, self._every(4), 0)
+            state, last = self._to_reference(state, anchors, self._every(4))
         if not self.has_tensor:
-            self._smooth(self.fine_mm)
+            self._smooth(self.fine_mm, order=3)
             for _ in range(6 if len(anchors) else 0):
-                images = self._reference_image(state)
-                state, last = self._register(state, images, anchors, self.compared, 0)
+                state, last = self._to_reference(state, anchors, self.compared)
             return self._between_anchors(state), last
         state = self._between_anchors(state)
         others = np.flatnonzero(np.arange(len(self.b)) != self.reference)
         for blur, stride, iterations, n_eddy in _PLAN:
-            self._smooth(blur * self.fine_mm)
+            self._smooth(blur * self.fine_mm, order=3 if stride == 1 else 1)
             every = self._every(stride)
             for _ in range(iterations):
                 state, last = self._iterate(state, others, every, min(n_eddy, self.n_eddy))
@@ -145,39 +143,53 @@ class Estimation:
 
     def _disagreement(self, state: State) -> float:
         """Return what no tensor explains of the smoothed images (root mean square)."""
-        observed = self._observe(state)[:, self.compared]
-        signal = np.maximum(np.nan_to_num(observed), np.float32(self.floor))
-        logs, design = np.log(signal), self._design(state)
-        left = logs - design @ np.linalg.lstsq(design, logs, rcond=None)[0]
-        return float(np.sqrt(np.mean((left * signal) ** 2)))
+        observed, design = self._observe(state), self._design(state)
+        hat = design @ np.linalg.pinv(design)
+        squares = 0.0
+        for start in range(0, observed.shape[1], _CHUNK):
+            part = slice(start, start + _CHUNK)
+            seen = np.nan_to_num(observed[:, part][:, self.compared[part]])
+            signal = np.maximum(seen, np.float32(self.floor))
+            logs = np.log(signal)
+            squares += float((((logs - hat @ logs) * signal) ** 2).sum())
+        return float(np.sqrt(squares / (len(observed) * self.compared.sum())))
 
-    def _bridge_lost_slices(self, inner: Mask) -> Mask:
-        """Find lost slices and put their neighbours' mean there, lest smoothing spread them."""
+    def _volume(self, i: int) -> Float:
+        """Return a usable volume within the box, 0 where it is not finite."""
+        volume = np.array(self.series[(*self.box, self.used[i])], dtype=np.float32)
+        volume[~np.isfinite(volume)] = 0.0
+        return volume
+
+    def _bridged(self, i: int) -> Float:
+        """Put the neighbours' mean where a slice is lost, lest smoothing spread the loss."""
+        volume = self._volume(i)
+        stack, kept = np.moveaxis(volume, self.thick, 0), np.flatnonzero(~self.lost[i])
+        for k in np.flatnonzero(self.lost[i]):
+            below, above = kept[kept < k][-1:], kept[kept > k][:1]
+            stack[k] = stack[np.concatenate([below, above])].mean(axis=0)
+        return volume
+
+    def _find_lost_slices(self, inner: Mask) -> Mask:
         across = tuple(axis for axis in range(3) if axis != self.thick)
         count = inner.sum(axis=across)
-        profile = np.stack([(v * inner).sum(axis=across) for v in self.volumes])
+        volumes = range(len(self.b))
+        profile = np.stack([(self._volume(i) * inner).sum(axis=across) for i in volumes])
         # a slice with few voxels of the mask says little
         profile = np.where(count > 0.1 * count.max(), profile / np.maximum(count, 1), np.nan)
         if not self.has_tensor:
             return np.zeros(profile.shape, dtype=np.bool_)
-        lost = lost_slices(profile, log_design(self.b, self.g))
-        for i in np.flatnonzero(lost.any(axis=1)):
-            stack = np.moveaxis(self.volumes[i], self.thick, 0)
-            kept = np.flatnonzero(~lost[i])
-            for k in np.flatnonzero(lost[i]):
-                below, above = kept[kept < k][-1:], kept[kept > k][:1]
-                stack[k] = stack[np.concatenate([below, above])].mean(axis=0)
-        return lost
+        return lost_slices(profile, log_design(self.b, self.g))
 
-    def _smooth(self, sigma_mm: float) -> None:
+    def _smooth(self, sigma_mm: float, order: int = 1) -> None:
         # the spline without its prefilter smooths by 1/3 voxel² already
-        sigma = np.sqrt(np.maximum((sigma_mm / self.voxel_mm) ** 2 - 1 / 3, 0.0))
+        sigma = np.sqrt(np.maximum((sigma_mm / self.voxel_mm) ** 2 - 1 / 3 * (order == 3), 0.0))
         # blurring a stack of few slices along them would leave nothing to hold on to
-        sigma = np.minimum(sigma, np.array(self.volumes[0].shape) / 12)
-        self.order = 3 if sigma_mm == self.fine_mm else 1
-        self.smooth = np.stack(
-            [ndimage.gaussian_filter(v, sigma, mode="nearest", truncate=3) for v in self.volumes]
-        )
+        sigma = np.minimum(sigma, np.array(self.shape) / 12)
+        self.order = order
+        for i, smooth in enumerate(self.smooth):
+            ndimage.gaussian_filter(
+                self._bridged(i), sigma, mode="nearest", truncate=3, output=smooth
+            )
         voxels = self.region.voxels[self.in_mask].astype(int)
         inside = self.smooth[(self.reference, *voxels.T)]
         self.floor = 0.02 * float(np.median(inside[inside > 0]))
@@ -189,18 +201,23 @@ class Estimation:
             chosen &= self.region.voxels[:, axis] % stride == 0
         return chosen if chosen.sum() > 500 else self.compared
 
-    def _observe(self, state: State) -> Float:
-        matrices = np.linalg.inv(self.to_mm) @ state.rigid @ self.to_mm
+    def _observe(self, state: State, which: slice | NDArray[np.intp] = _ALL) -> Float:
+        matrices = np.linalg.inv(self.to_mm) @ state.rigid[which] @ self.to_mm
         return sample(
-            self.smooth, self.region.voxels, matrices[:, :3], self.order,
-            eddy=motion.eddy_in_voxels(state.eddy, self.voxel_mm, self.pe_axis),
+            self.smooth[which], self.region.voxels, matrices[:, :3], self.order,
+            eddy=motion.eddy_in_voxels(state.eddy[which], self.voxel_mm, self.pe_axis),
             pe_axis=self.pe_axis or 0, centre=self.centre,
         )  # fmt: skip
 
-    def _reference_image(self, state: State) -> Float:
-        observed = self._observe(state)
-        image = np.nan_to_num(observed[self.reference])
-        return np.stack([observed, np.broadcast_to(image, observed.shape)])
+    def _to_reference(
+        self, state: State, which: NDArray[np.intp], every: Mask
+    ) -> tuple[State, Float]:
+        """Move volumes that look like the reference towards it."""
+        image = np.nan_to_num(self._observe(state, np.array([self.reference])))
+        predicted = image.repeat(len(which), axis=0)
+        rows = np.arange(len(which))
+        observed = self._observe(state, which)
+        return self._register(state, observed, predicted, rows, which, every, 0)
 
     def _between_anchors(self, state: State) -> State:
         """Start the other volumes where b0 volumes before and after them were."""
@@ -222,42 +239,68 @@ class Estimation:
         """Predict each volume from all others and move it towards its prediction."""
         observed = self._observe(state)
         design = self._design(state)
-        reference = np.nan_to_num(observed[self.reference], nan=self.floor)
-        usable = np.where(np.isfinite(observed), observed, reference) / state.gain[:, None]
-        logs = np.log(np.maximum(usable, np.float32(self.floor))).astype(np.float32)
-        weights = np.exp(2 * logs[:, self.in_mask].mean(axis=1))
-        weights /= weights.max()
-        predicted = predict_from_others(logs, design, weights)
+        weights = self._weights(observed, state)
+        predicted = np.empty_like(observed)
+        for start in range(0, observed.shape[1], _CHUNK):
+            part = slice(start, start + _CHUNK)
+            predicted[:, part] = self._predict(observed, part, state, design, weights)
         if self.lost.any():
-            gone = self.lost[:, self.slice_index]
-            for _ in range(4):  # each round the loss spreads less into the other volumes
-                logs = np.where(gone, predicted, logs)
-                predicted = predict_from_others(logs, design, weights)
-            observed = np.where(gone, np.float32(np.nan), observed)
-        images = np.stack([observed, np.exp(predicted)])
+            observed[self.lost[:, self.slice_index]] = np.nan
         weighted, anchors = others[~self.b0[others]], others[self.b0[others]]
-        state, moved = self._register(state, images, weighted, every, n_eddy, _SHRINKAGE)
-        state, moved_b0 = self._register(state, images, anchors, every, 0)
+        state, moved = self._register(
+            state, observed, predicted, weighted, weighted, every, n_eddy, _SHRINKAGE
+        )
+        state, moved_b0 = self._register(state, observed, predicted, anchors, anchors, every, 0)
         # a pattern of gains that looks like diffusion is none of the receiver's doing
         gain = np.log(np.clip(state.gain, 0.2, 5.0))
         gain = np.exp(without_tensor_part(gain, design))
         return replace(state, gain=gain), moved + moved_b0
 
+    def _logs(self, observed: Float, part: slice | NDArray[np.intp], state: State) -> Float:
+        """Logarithms of the signal in some voxels; the reference's where there is none."""
+        seen = observed[:, part]
+        reference = np.nan_to_num(seen[self.reference], nan=self.floor)
+        usable = np.where(np.isfinite(seen), seen, reference) / state.gain[:, None]
+        logs: Float = np.log(np.maximum(usable, np.float32(self.floor))).astype(np.float32)
+        return logs
+
+    def _weights(self, observed: Float, state: State) -> Float:
+        """Weights of the volumes in a fit to logarithms, from their mean in the mask."""
+        few = np.flatnonzero(self.in_mask)
+        mean = self._logs(observed, few[:: 1 + len(few) // 20000], state).mean(axis=1)
+        weights: Float = np.exp(2.0 * (mean - mean.max()))
+        return weights
+
+    def _predict(
+        self, observed: Float, part: slice, state: State, design: Float, weights: Float
+    ) -> Float:
+        """Signal of some voxels as all other volumes predict it."""
+        logs = self._logs(observed, part, state)
+        predicted = predict_from_others(logs, design, weights)
+        if self.lost.any():
+            gone = self.lost[:, self.slice_index[part]]
+            for _ in range(4):  # each round the loss spreads less into the other volumes
+                logs = np.where(gone, predicted, logs)
+                predicted = predict_from_others(logs, design, weights)
+        return np.exp(predicted)
+
     def _register(
         self,
         state: State,
-        images: Float,
+        observed: Float,
+        predicted: Float,
+        rows: NDArray[np.intp],
         which: NDArray[np.intp],
         every: Mask,
         n_eddy: int,
         shrinkage: float = 0.0,
     ) -> tuple[State, Float]:
-        """One Gauss-Newton step of some volumes; also how far it moved them (mm)."""
+        """One Gauss-Newton step of some volumes (given in these rows), and its length (mm)."""
         moved: Float = np.zeros(len(self.b))
         if not len(which):
             return state, moved
         step = gauss_newton(
-            np.ascontiguousarray(images[1][which]), np.ascontiguousarray(images[0][which]),
+            predicted, observed, rows,
             self.region, every, state.rotation[which], state.translation_mm[which],
             state.eddy[which], state.gain[which], state.offset[which], state.noise[which],
             self.pe_axis, n_eddy, shrinkage,

@@ -87,6 +87,7 @@ class Step:
 def gauss_newton(
     predicted: Float,
     observed: Float,
+    rows: NDArray[np.intp],
     region: Region,
     compared: Mask,
     rotations: Float,
@@ -108,8 +109,10 @@ def gauss_newton(
 
     Parameters
     ----------
-    predicted, observed : float32 arrays, shape (n, m)
-        Prediction, and volume resampled by the present transforms (NaN outside).
+    predicted, observed : float32 arrays, shape (rows, m)
+        Predictions, and volumes resampled by the present transforms (NaN outside).
+    rows : int array, shape (n,)
+        Which of them are to be moved; the arrays that follow are of these alone.
     region : Region
     compared : bool array, shape (m,)
         Voxels whose difference counts.
@@ -131,26 +134,28 @@ def gauss_newton(
     """
     n_terms = max(n_eddy - 1, 0)
     k = _N_RIGID + n_terms + 2
-    hessian, gradient = np.zeros((len(predicted), k, k)), np.zeros((len(predicted), k))
+    n = len(rows)
+    hessian, gradient = np.zeros((n, k, k)), np.zeros((n, k))
     _normal_equations(
-        predicted, observed, region.points_mm, region.neighbours, region.spacing_mm,
+        predicted, observed, rows, region.points_mm, region.neighbours, region.spacing_mm,
         np.flatnonzero(compared), rotations, translations_mm, gain, offset, noise,
         pe_axis or 0, n_terms, hessian, gradient,
     )  # fmt: skip
     size = np.sqrt(np.einsum("nii->ni", hessian))
     size[size == 0] = 1.0
     terms = eddy[:, 1 : 1 + n_terms]
-    free = np.zeros((len(predicted), 2))  # gain and offset are not held back
+    free = np.zeros((n, 2))  # gain and offset are not held back
     present = np.concatenate([rotation_vector(rotations), translations_mm, terms, free], axis=1)
     rest = np.append(np.full(k - 2, shrinkage), [0.0, 0.0])
     scaled = hessian / size[:, :, None] / size[:, None] + np.diag(1e-4 + rest)
     pull = gradient / size + rest * size * present
     solution = -np.linalg.solve(scaled, pull[..., None])[..., 0] / size
-    eddy = np.zeros((len(predicted), N_QUADRATIC))
+    eddy = np.zeros((n, N_QUADRATIC))
     eddy[:, 1 : 1 + n_terms] = solution[:, _N_RIGID:-2]
     gain, offset = solution[:, -2], solution[:, -1]
     few = np.flatnonzero(compared)[:: max(1, int(compared.sum()) // 5000)]
-    left = gain[:, None] * predicted[:, few] + offset[:, None] - observed[:, few]
+    at = np.ix_(rows, few)
+    left = gain[:, None] * predicted[at] + offset[:, None] - observed[at]
     noise = 1.4826 * np.nanmedian(np.abs(left), axis=1)
     return Step(solution[:, :3], solution[:, 3:6], eddy, gain, offset, noise)
 
@@ -179,25 +184,26 @@ def _eddy_derivatives(slope, value, p, pe, n_terms, q):  # type: ignore[no-untyp
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _normal_equations(  # type: ignore[no-untyped-def]
-    predicted, observed, points, neighbours, spacing, listed, rotations, translations,
+    predicted, observed, rows, points, neighbours, spacing, listed, rotations, translations,
     gain, offset, noise, pe, n_terms, hessian, gradient,
 ):  # fmt: skip
     k = hessian.shape[1]
-    for v in prange(predicted.shape[0]):
+    for v in prange(rows.size):
+        u = rows[v]
         r, t = rotations[v], translations[v]
         h, q = np.zeros((k, k)), np.empty(k)
         d, p = np.empty(3), np.empty(3)
         for j in listed:
-            image = observed[v, j]
+            image = observed[u, j]
             if not np.isfinite(image):
                 continue
-            value = gain[v] * predicted[v, j]
+            value = gain[v] * predicted[u, j]
             for a in range(3):
                 d[a] = 0.0
                 p[a] = 0.0
             for b in range(3):
                 low, high = neighbours[j, 2 * b], neighbours[j, 2 * b + 1]
-                slope = gain[v] * (predicted[v, high] - predicted[v, low]) / spacing[j, b]
+                slope = gain[v] * (predicted[u, high] - predicted[u, low]) / spacing[j, b]
                 for a in range(3):
                     d[a] += r[a, b] * slope
                     p[a] += r[a, b] * points[j, b]
@@ -208,7 +214,7 @@ def _normal_equations(  # type: ignore[no-untyped-def]
                 q[3 + a] = d[a]
                 p[a] += t[a]
             _eddy_derivatives(d[pe], value, p, pe, n_terms, q)
-            q[k - 2] = -predicted[v, j]
+            q[k - 2] = -predicted[u, j]
             q[k - 1] = -1.0
             miss = (value + offset[v] - image) / (_OUTLYING * noise[v])
             w = 1 / (1 + miss * miss)

@@ -145,8 +145,10 @@ def denoise_mppca(
     def volume(values: Float, where_left: float) -> Float:
         return np.where(done, values, np.where(left, where_left, np.nan))
 
+    total /= weight[..., np.newaxis].astype(np.float32)
+    total[~done] = volumes[~done]
     return MPPCAResult(
-        denoised=np.where(done[..., np.newaxis], total / weight[..., np.newaxis], volumes),
+        denoised=total,
         sigma=volume(sigma, typical),
         n_components=volume(kept, n),
         noise_fraction=volume(leverage * _gain_of_overlap(axes, grid, size), 1.0),
@@ -160,6 +162,7 @@ def retained_noise(
     mask: Bool | None = None,
     patch: int = 5,
     stride: int = 2,
+    wanted: Bool | None = None,
 ) -> RetainedNoise:
     r"""Describe the noise left in a denoised series, for standard errors.
 
@@ -175,9 +178,11 @@ def retained_noise(
     n_components, noise_fraction : array, shape (x, y, z)
         From `denoise_mppca`; NaN outside the mask.
     mask : bool array, shape (x, y, z), optional
-        Voxels to describe.
+        Voxels that enter the patches.
     patch, stride : int
         As they were for denoising (voxels).
+    wanted : bool array, shape (x, y, z), optional
+        Voxels to describe; those of the mask by default.
 
     Returns
     -------
@@ -213,8 +218,20 @@ def retained_noise(
     corners = np.clip(centres - size // 2, 0, np.array(grid) - size)
     number = np.arange(len(corners)).reshape([c.size for c in cells])
     nearest = number[np.ix_(*[np.arange(extent) // stride for extent in grid])]
-    basis = _bases(volumes, known, corners, size, kept, int(np.ceil(kept.max())))
-    return RetainedNoise(fraction, kept, basis, nearest)
+    described = known if wanted is None else known & wanted
+    chosen = np.unique(nearest[described])
+    place = np.zeros(len(corners), np.intp)
+    place[chosen] = np.arange(chosen.size)
+    stored = int(np.ceil(kept[described].max(initial=0)))
+    basis = np.zeros((max(1, chosen.size), stored, n), np.float32)  # one for all the others
+    _bases(volumes, known, corners[chosen], size, kept, basis)
+    return RetainedNoise(fraction, kept, basis, place[nearest])
+
+
+def patch_reach(grid: tuple[int, ...], n: int, patch: int = 5, stride: int = 2) -> int:
+    """Return how far (slices, a multiple of the stride) a voxel's patch reaches at most."""
+    along = _patch_size(grid, n, patch)[2] + stride
+    return -(-along // stride) * stride
 
 
 def _checked(
@@ -231,7 +248,9 @@ def _checked(
         raise ValueError(f"mask {inside.shape} and series {volumes.shape} differ in shape.")
     if not 1 <= stride <= patch:
         raise ValueError(f"A stride of {stride} leaves gaps between patches of {patch}.")
-    usable = inside & np.isfinite(volumes).all(axis=-1) & (volumes != 0).any(axis=-1)
+    usable = inside.copy()
+    for x, plane in enumerate(volumes):  # truth values of the whole series would take room
+        usable[x] &= np.isfinite(plane).all(axis=-1) & (plane != 0).any(axis=-1)
     return inside, usable
 
 
@@ -363,10 +382,9 @@ def _denoise_columns(volumes, usable, xs, ys, zs, size, total, sums):  # type: i
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _bases(volumes, usable, corners, size, kept, stored):  # type: ignore[no-untyped-def]
-    """Leading directions of each patch, as many as any of its voxels kept."""
-    n = volumes.shape[3]
-    bases = np.zeros((corners.shape[0], stored, n), np.float32)
+def _bases(volumes, usable, corners, size, kept, bases):  # type: ignore[no-untyped-def]
+    """Write the leading directions of each patch, as many as any of its voxels kept."""
+    n, stored = volumes.shape[3], bases.shape[1]
     for k in prange(corners.shape[0]):
         data = np.empty((size[0] * size[1] * size[2] + 3, n))
         where = np.empty((data.shape[0], 3), np.int64)
@@ -376,9 +394,9 @@ def _bases(volumes, usable, corners, size, kept, stored):  # type: ignore[no-unt
         count = 0
         for j in range(m):
             count = max(count, int(np.ceil(kept[where[j, 0], where[j, 1], where[j, 2]])))
+        count = min(count, stored)
         if count == 0:
             continue
         tridiagonalise(_gram(data, m), reflectors, diagonal, beside)
         values = eigenvalues(diagonal, beside)
         bases[k, :count] = leading_vectors(values, count, diagonal, beside, reflectors)
-    return bases

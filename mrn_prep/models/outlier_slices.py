@@ -19,6 +19,7 @@ Mask = NDArray[np.bool_]
 _ROUNDS = 5
 _B0_MAX_S_MM2 = 50.0
 _FLOOR = 0.02  # of the median signal: below it a logarithm says nothing
+_SOME = 50_000  # voxels tell the median
 _LEAST_SPREAD = 0.002  # of a slice's mean, however good the data
 
 
@@ -172,10 +173,11 @@ def predict_slices(
     design = log_design(b, g)
     rank = np.linalg.matrix_rank(design, tol=0.05)
     out = np.full(signal.shape, np.nan, dtype=np.float32)
-    inside = np.nan_to_num(signal[mask])
-    if not inside.any():
+    listed = np.argwhere(mask)
+    some = np.nan_to_num(signal[tuple(listed[:: 1 + len(listed) // _SOME].T)])
+    if not some.any():
         return out
-    floor = _FLOOR * float(np.median(inside[inside > 0]))
+    floor = _FLOOR * float(np.median(some[some > 0]))
     moved, moved_mask = np.moveaxis(out, slice_axis, 0), np.moveaxis(mask, slice_axis, 0)
     images = np.moveaxis(signal, slice_axis, 0)
     for k in np.flatnonzero(moved_mask.any(axis=(1, 2))):
@@ -259,9 +261,10 @@ def repair_slices(
     for _ in range(_ROUNDS):
         predicted = predict_slices(signal, b, g, mask, outlier, slice_axis)
         # where nothing could be predicted, the first judgement stands
-        finite = np.isfinite(predicted) | ~mask[..., None]
-        known = np.moveaxis(finite, slice_axis, 0).all(axis=(1, 2))
-        found = find_outliers(signal, np.nan_to_num(predicted), mask, b, slice_axis, options)
+        parts = zip(np.moveaxis(predicted, slice_axis, 0), np.moveaxis(mask, slice_axis, 0),
+                    strict=True)  # fmt: skip
+        known = np.array([np.isfinite(p[m]).all(axis=0) for p, m in parts])
+        found = find_outliers(signal, predicted, mask, b, slice_axis, options)
         new = np.where(known, found.outlier, outlier)
         settled = any(np.array_equal(new, old) for old in seen)
         outlier = new
@@ -276,6 +279,9 @@ def repair_slices(
 def _slice_sums(series: Float, mask: Mask, slice_axis: int) -> tuple[Float, Float]:
     """Voxels of the mask per slice, and the sums of the series over them (n_slices, n)."""
     across = tuple(axis for axis in range(3) if axis != slice_axis)
-    inside = np.where(mask[..., None], np.nan_to_num(series), 0.0)
     count: Float = mask.sum(axis=across).astype(np.float64)
-    return count, inside.sum(axis=across)
+    sums = np.empty((len(count), series.shape[-1]))
+    for i in range(series.shape[-1]):  # by volumes, as a copy of the series takes room
+        inside = np.where(mask, np.nan_to_num(series[..., i]), 0.0)
+        sums[:, i] = inside.sum(axis=across, dtype=np.float64)
+    return count, sums

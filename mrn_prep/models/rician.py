@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import vectorize
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ive
 
@@ -70,14 +71,29 @@ def amplitude_from_mean(mean: ArrayLike, sigma: ArrayLike) -> Float:
     >>> amplitude_from_mean(2.0, 2.0)
     array(nan)
     """
-    mean, sigma = np.asarray(mean, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = mean / sigma
-        # squares, because the mean rises with the square of a small amplitude
-        table = np.sqrt(np.interp(ratio**2, _MEANS**2, _AMPLITUDES**2, left=np.nan))
-        amplitude = sigma * np.where(ratio < _MEANS[-1], table, np.sqrt(ratio**2 - 1))
-    found: Float = np.where(sigma > 0, amplitude, mean)
-    return found
+    return np.asarray(_amplitude(np.asarray(mean, np.float64), np.asarray(sigma, np.float64)))
 
 
-_MEANS = rician_mean(_AMPLITUDES, 1.0)
+_SQUARES = rician_mean(_AMPLITUDES, 1.0) ** 2
+
+
+@vectorize(cache=True)
+def _amplitude(mean, sigma):  # type: ignore[no-untyped-def]
+    if not sigma > 0.0:
+        return mean
+    square = (mean / sigma) ** 2
+    if not mean > 0.0 or square < _SQUARES[0]:
+        return np.nan
+    if square >= _SQUARES[-1]:
+        return sigma * np.sqrt(square - 1.0)
+    # between squares, because the mean rises with the square of a small amplitude
+    low, high = 0, _SQUARES.size - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _SQUARES[middle] <= square:
+            low = middle
+        else:
+            high = middle
+    share = (square - _SQUARES[low]) / (_SQUARES[high] - _SQUARES[low])
+    first, last = _AMPLITUDES[low] ** 2, _AMPLITUDES[high] ** 2
+    return sigma * np.sqrt(first + share * (last - first))

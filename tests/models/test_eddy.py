@@ -43,7 +43,7 @@ def limb():
 
 @pytest.fixture(scope="module")
 def rigid_limb():
-    return moved_limb(0, eddy_mm=0.0, **SMALL)
+    return moved_limb(0, eddy_mm=0.0, within_mm=0.0, **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def test_moved_limb_is_aligned(limb, fixed):
     still = residual_mm(limb, limb.points_mm[None])
     np.testing.assert_allclose(rms(still), 2.0, rtol=0.01)
     assert rms(left) < 0.5
-    assert rms(left[limb.b_s_mm2 == 0]) < 0.1
+    # no transform of a volume undoes the drift of 0.2 mm within it
+    assert rms(left[limb.b_s_mm2 == 0]) < np.hypot(0.1, 0.2)
     assert (fixed.reference, fixed.whole_sphere) == (0, True)
     np.testing.assert_array_equal(fixed.rigid[0], np.eye(4))
 
