@@ -83,13 +83,13 @@ def _inverse(lower):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _covariance(design, weight, lower, fraction, kept, basis):  # type: ignore[no-untyped-def]
+def _covariance(design, weight, lower, shares, kept, basis):  # type: ignore[no-untyped-def]
     """Covariance of the coefficients for noise as `RetainedNoise` describes it, over σ²."""
-    cov = _inverse(lower) * fraction
+    cov = _inverse(lower) * shares[0]
     error = np.empty(7)
     for k in range(min(basis.shape[0], int(np.ceil(kept)))):
         share = min(1.0, kept - k)
-        excess = max(share * share - fraction, 0.0)
+        excess = max(shares[1] * share * share - shares[0], 0.0)
         error[:] = 0
         for i in range(weight.size):
             for r in range(7):
@@ -204,7 +204,7 @@ def _measures(d, evals, evecs, cov, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def fit_rows(  # type: ignore[no-untyped-def]
-    signal, design, pinv, sigma, fraction, kept, basis, patch, use_residuals, reweightings
+    signal, design, pinv, sigma, shares, kept, basis, patch, use_residuals, reweightings
 ):
     """Fit each row of `signal`: columns of the maps as in `DTIResult`, and the status."""
     n_voxels, n = signal.shape
@@ -237,6 +237,6 @@ def fit_rows(  # type: ignore[no-untyped-def]
         noise = sigma[voxel]
         if use_residuals and n_used - 7 >= _MIN_RESIDUAL_DOF:
             noise = np.sqrt(np.sum(weight * (log_s - design @ beta) ** 2) / (n_used - 7))
-        cov = _covariance(design, weight, lower, fraction[voxel], kept[voxel], basis[patch[voxel]])
+        cov = _covariance(design, weight, lower, shares[voxel], kept[voxel], basis[patch[voxel]])
         _measures(beta, evals, evecs, cov * noise**2, maps[voxel])
     return maps, status

@@ -175,7 +175,7 @@ def _reject(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def fit_rows(  # type: ignore[no-untyped-def]
-    signal, sigma, fraction, kept, basis, patch, design, rician, robust, cutoff
+    signal, sigma, shares, kept, basis, patch, design, rician, robust, cutoff
 ):
     """Fit each row: the maps of `DTIResult` and the fraction of outliers, and the reason."""
     n_voxels, n = signal.shape
@@ -215,7 +215,7 @@ def fit_rows(  # type: ignore[no-untyped-def]
         weight = room[1]
         for i in range(n):
             weight[i] = importance[i] * room[0][i] ** 2
-        cov = _covariance(design, weight, lower, fraction[v], kept[v], basis[patch[v]])
+        cov = _covariance(design, weight, lower, shares[v], kept[v], basis[patch[v]])
         _measures(beta, evals, evecs, cov * level**2, maps[v])
         maps[v, 13] = n_out / used
     return maps, status

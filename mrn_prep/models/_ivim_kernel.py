@@ -60,12 +60,12 @@ def _predict(b, values):  # type: ignore[no-untyped-def]
 def _errors(signal, count, shared, gain, spread, level, noise, room, errors):  # type: ignore[no-untyped-def]
     """Write standard errors, from the gain by b-value."""
     by_volume, covariance = room
-    fraction, kept, basis = noise
+    shares, kept, basis = noise
     for i in range(signal.size):
         g = shared.group[i]
         for k in range(4):
             by_volume[k, i] = gain[k, g] / count[g] if signal[i] > 0.0 else 0.0
-    propagate(by_volume, fraction, kept, basis, covariance)
+    propagate(by_volume, shares, kept, basis, covariance)
     if not level >= 0.0:
         freedom = np.sum(count) - 4.0
         level = np.sqrt(spread / freedom) if freedom >= MIN_RESIDUAL_DOF else np.nan
@@ -115,7 +115,7 @@ def _residual(s, count, b, values, spread):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def fit_rows(  # type: ignore[no-untyped-def]
-    signal, sigma, fraction, kept, basis, patch, shared, full, rician
+    signal, sigma, shares, kept, basis, patch, shared, full, rician
 ):
     """Fit each row: f, D, D*, S0, then their standard errors, and the reason."""
     n_voxels, n = signal.shape
@@ -138,7 +138,7 @@ def fit_rows(  # type: ignore[no-untyped-def]
             if code != _FITTED:
                 break
             left = _residual(s, count, shared.b, values, spread)
-            noise = (fraction[v], kept[v], basis[patch[v]])
+            noise = (shares[v], kept[v], basis[patch[v]])
             _errors(signal[v], count, shared, gain, left, sigma[v], noise, error_room, errors)
             if lost or not _lost(values, errors):
                 break

@@ -67,7 +67,7 @@ def log_moments(amplitude, sigma):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def propagate(gain, fraction, kept, basis, covariance):  # type: ignore[no-untyped-def]
+def propagate(gain, shares, kept, basis, covariance):  # type: ignore[no-untyped-def]
     """Write the covariance, over sigma², of parameters whose change by the signal is `gain`.
 
     `gain` is (p, n); the noise is as `mrn_prep.models.mppca.RetainedNoise` describes it.
@@ -78,11 +78,11 @@ def propagate(gain, fraction, kept, basis, covariance):  # type: ignore[no-untyp
             total = 0.0
             for i in range(n):
                 total += gain[r, i] * gain[c, i]
-            covariance[r, c] = fraction * total
+            covariance[r, c] = shares[0] * total
     error = np.empty(p)
     for k in range(min(basis.shape[0], int(np.ceil(kept)))):
         share = min(1.0, kept - k)
-        excess = max(share * share - fraction, 0.0)
+        excess = max(shares[1] * share * share - shares[0], 0.0)
         for r in range(p):
             error[r] = 0.0
             for i in range(n):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.mppca import RetainedNoise, untouched
 from mrn_prep.models.status import Reason
 
 Float = NDArray[np.float64]
@@ -22,7 +22,7 @@ class NoiseRows(NamedTuple):
     """Noise of some voxels: its level, and what denoising left (see `RetainedNoise`)."""
 
     sigma: Float
-    fraction: Float
+    shares: Float
     kept: Float
     basis: NDArray[np.float32]
     patch: NDArray[np.int64]
@@ -63,29 +63,25 @@ def fit_masked(
     level = np.asarray(np.nan if sigma is None else sigma, np.float64)
     if level.ndim and level.shape != grid:
         raise ValueError(f"sigma {level.shape} must be a number or have the shape {grid}.")
-    noise = _unreduced(grid, n) if noise is None else noise
+    noise = untouched(np.ones(grid), n) if noise is None else noise
     where = np.flatnonzero(inside)
     rows = series.reshape(-1, n)
-    described = (level, noise.fraction, noise.n_components, noise.patch)
+    described = (level, noise.n_components, noise.patch)
     per_voxel = [np.broadcast_to(values, grid).reshape(-1) for values in described]
+    all_shares = noise.shares.reshape(-1, 2)
     basis = np.ascontiguousarray(noise.basis, np.float32)
     maps = np.full((n_maps, inside.size), np.nan)
     status = np.full(inside.size, Reason.OUTSIDE_MASK, np.uint8)
 
     def work(first: int) -> None:
         part = where[first : first + _CHUNK]
-        level, fraction, kept = (np.ascontiguousarray(a[part], float) for a in per_voxel[:3])
-        patch = np.ascontiguousarray(per_voxel[3][part], np.int64)
+        level, kept = (np.ascontiguousarray(a[part], float) for a in per_voxel[:2])
+        shares = np.ascontiguousarray(all_shares[part], float)
+        patch = np.ascontiguousarray(per_voxel[2][part], np.int64)
         block = np.ascontiguousarray(rows[part], np.float64)
-        found, status[part] = fit(block, NoiseRows(level, fraction, kept, basis, patch))
+        found, status[part] = fit(block, NoiseRows(level, shares, kept, basis, patch))
         maps[:, part] = found.T
 
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(work, range(0, where.size, _CHUNK)))
     return maps.reshape(n_maps, *grid), status.reshape(grid)
-
-
-def _unreduced(grid: tuple[int, ...], n: int) -> RetainedNoise:
-    """Describe noise that nothing has reduced."""
-    none = np.zeros((1, 0, n))
-    return RetainedNoise(np.ones(grid), np.zeros(grid), none, np.zeros(grid, np.intp))

@@ -254,7 +254,7 @@ def _search(log_s, b, x, sigma, floor, sums, gain):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _fit_rows(signal, b, sigma, fraction, kept, basis, patch, rician):  # type: ignore[no-untyped-def]
+def _fit_rows(signal, b, sigma, shares, kept, basis, patch, rician):  # type: ignore[no-untyped-def]
     """Fit each row: ADC, its error, S0, its error, and the reason."""
     n_voxels, n = signal.shape
     maps, status = np.full((n_voxels, 4), np.nan), np.zeros(n_voxels, np.uint8)
@@ -277,7 +277,7 @@ def _fit_rows(signal, b, sigma, fraction, kept, basis, patch, rician):  # type: 
             first, second = gain[0, i], gain[1, i]
             gain[0, i] = (sums[2] * first - sums[1] * second) / determinant
             gain[1, i] = (sums[0] * second - sums[1] * first) / determinant
-        propagate(gain, fraction[v], kept[v], basis[patch[v]], covariance)
+        propagate(gain, shares[v], kept[v], basis[patch[v]], covariance)
         s0 = np.exp(x[0])
         maps[v, 0], maps[v, 1] = x[1], level * np.sqrt(covariance[1, 1])
         maps[v, 2], maps[v, 3] = s0, s0 * level * np.sqrt(covariance[0, 0])

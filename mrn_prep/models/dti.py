@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrn_prep.models._dti_kernel import fit_rows
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.mppca import RetainedNoise, untouched
 from mrn_prep.models.status import Reason
 
 Float = NDArray[np.floating]
@@ -267,14 +267,14 @@ def fit_dti(
         )
     if noise is not None and sigma is None:
         raise ValueError("The noise left by denoising is known relative to sigma: give both.")
-    noise = _all_of_it(grid, b.size) if noise is None else noise
+    noise = untouched(np.ones(grid), b.size) if noise is None else noise
     sd = np.full(grid, np.nan) if sigma is None else np.broadcast_to(np.asarray(sigma), grid)
     maps, status = fit_rows(
         np.ascontiguousarray(signal[mask], dtype=float).reshape(-1, b.size),
         design,
         np.linalg.pinv(design),
         np.ascontiguousarray(sd[mask], dtype=float).reshape(-1),
-        np.ascontiguousarray(noise.fraction[mask], dtype=float).reshape(-1),
+        np.ascontiguousarray(noise.shares[mask], dtype=float).reshape(-1, 2),
         np.ascontiguousarray(noise.n_components[mask], dtype=float).reshape(-1),
         np.ascontiguousarray(noise.basis, dtype=np.float32),
         np.ascontiguousarray(noise.patch[mask], dtype=np.int64).reshape(-1),
@@ -290,12 +290,6 @@ def fit_dti(
     fa_se, md_se, ad_se, rd_se, s0_se = (volume[..., 5 + k] * scale[k] for k in range(5))
     v1 = volume[..., 10:].copy()  # a view would keep the other maps in memory
     return DTIResult(fa, md, ad, rd, s0, fa_se, md_se, ad_se, rd_se, s0_se, v1, codes)
-
-
-def _all_of_it(grid: tuple[int, ...], n: int) -> RetainedNoise:
-    """Describe noise that nothing has reduced."""
-    none = np.zeros((1, 0, n))
-    return RetainedNoise(np.ones(grid), np.zeros(grid), none, np.zeros(grid, np.intp))
 
 
 def _check(signal: Float, b: Float, g: Float, mask: Bool) -> None:

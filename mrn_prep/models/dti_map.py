@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti import DTIResult, fit_dti, select_tensor_volumes
+from mrn_prep.models.dti_residual import residual_fraction
 from mrn_prep.models.dti_robust import fit_dti_nlls, fit_dti_restore
 from mrn_prep.models.noise_floor import without_floor
 from mrn_prep.models.quality import measured_volumes
@@ -73,4 +74,8 @@ def map_dti(
         return robust(signal, b, g, mask, sigma, rician=rician, n_threads=n_threads, **given)
 
     chosen = series if used.all() else series[..., used]
-    return fit_in_slabs(fit, chosen, mask, noise, rician=rician), used
+
+    def residuals(signal: Float, mask: Bool, sigma: Float) -> Float:
+        return residual_fraction(signal, b, g, mask, sigma)
+
+    return fit_in_slabs(fit, chosen, mask, noise, rician=rician, residuals=residuals), used

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrn_prep.models.denoised import Denoised
+from mrn_prep.models.dti_residual import with_residuals
+from mrn_prep.models.mppca import untouched
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
@@ -25,6 +27,7 @@ def fit_in_slabs(
     noise: Denoised | Float | None,
     *,
     rician: bool = True,
+    residuals: Callable[[Float, Bool, Float], Float] | None = None,
 ) -> Result:
     """Fit slabs of a processed series, and join the maps.
 
@@ -42,6 +45,9 @@ def fit_in_slabs(
         Rician bias; else the standard deviation of the noise per voxel, or None.
     rician
         Whether the noise floor of magnitudes is taken into account.
+    residuals
+        Takes signal, mask and the standard deviation of the noise, and returns what
+        `mrn_prep.models.dti_residual.residual_fraction` does; standard errors then follow it.
 
     Returns
     -------
@@ -62,16 +68,21 @@ def fit_in_slabs(
     signal = series
     if isinstance(noise, Denoised):
         signal, rician = noise.amplitudes(series, mask, rician=rician), False
+    sigma = noise.sigma if isinstance(noise, Denoised) else noise
+    shown = residuals(signal, mask, sigma) if residuals and sigma is not None else None
+    n = series.shape[-1]
     joined: dict[str, NDArray[Any]] = {}
     kind: Any = None
     for first in range(0, n_slices, thick):
         part = slice(first, min(first + thick, n_slices))
         given: dict[str, Any] = {"mask": mask[:, :, part], "sigma": None, "rician": rician}
+        if sigma is not None:
+            given["sigma"] = sigma[:, :, part]
         if isinstance(noise, Denoised):
             left = noise.left_in(signal, mask, part)
-            given |= {"sigma": noise.sigma[:, :, part], "noise": left}
-        elif noise is not None:
-            given["sigma"] = noise[:, :, part]
+            given["noise"] = left if shown is None else with_residuals(left, shown[:, :, part], n)
+        elif shown is not None:
+            given["noise"] = untouched(np.nan_to_num(shown[:, :, part], nan=1.0), n)
         found: Any = fit(np.nan_to_num(signal[:, :, part], nan=0.0), **given)
         kind = type(found)
         for field in fields(found):
