@@ -82,7 +82,7 @@ def denoise_mppca(
               \hat\sigma_p^2 = \frac{\sum_{i>p} \lambda_i}{(M-p)(N-p)}.
 
     Patches overlap, and a voxel is the average of its patches, weighted by
-    :math:`p^{-2}`: where fewer components suffice less noise was kept.
+    :math:`p^{-3}`: where fewer components suffice less noise was kept.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def _denoise_columns(volumes, usable, xs, ys, zs, size, total, sums):  # type: i
             values = eigenvalues(diagonal, beside)
             p, variance = _count_components(values, m, n)
             axes = leading_vectors(values, p, diagonal, beside, reflectors)
-            weight = m / p**2
+            weight = m / p**3
             for k in range(m):
                 voxel = (where[k, 0], where[k, 1], where[k, 2])
                 leverage = 0.0

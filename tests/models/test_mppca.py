@@ -50,9 +50,9 @@ def test_noise_level_and_number_of_components_are_found(sigma):
     result = denoise_mppca(noisy(two_tissues(), sigma))
     assert abs(np.median(result.sigma) / sigma - 1) < 0.01
     np.testing.assert_allclose(result.n_components[:3], 1, atol=0.3)
-    # voxel 7 lies in mixed patches only, voxel 8 in two of these (weight 1/4) and a pure one
+    # voxel 7 lies in mixed patches only, voxel 8 in two of these (weight 1/8) and a pure one
     np.testing.assert_allclose(result.n_components[7].mean(), 2, atol=0.05)
-    np.testing.assert_allclose(result.n_components[8].mean(), 4 / 3, atol=0.05)
+    np.testing.assert_allclose(result.n_components[8].mean(), 6 / 5, atol=0.05)
 
 
 def test_denoising_leaves_what_the_theory_says():
