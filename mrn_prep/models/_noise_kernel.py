@@ -70,7 +70,7 @@ def log_moments(amplitude, sigma):  # type: ignore[no-untyped-def]
 def propagate(gain, shares, kept, basis, covariance):  # type: ignore[no-untyped-def]
     """Write the covariance, over sigma², of parameters whose change by the signal is `gain`.
 
-    `gain` is (p, n); the noise is as `mrn_prep.models.mppca.RetainedNoise` describes it.
+    `gain` is (p, n); the noise is as `mrn_prep.models.retained.RetainedNoise` describes it.
     """
     p, n = gain.shape
     for r in range(p):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrn_prep.models.mppca import RetainedNoise, untouched
+from mrn_prep.models.retained import RetainedNoise, untouched
 from mrn_prep.models.status import Reason
 
 Float = NDArray[np.float64]

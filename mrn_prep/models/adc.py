@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mrn_prep.models._noise_kernel import log_moments, propagate
 from mrn_prep.models._rows import NoiseRows, Status, fit_masked
 from mrn_prep.models.dti import B0_MAX_S_MM2, LOW_B_MAX_S_MM2
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.retained import RetainedNoise
 from mrn_prep.models.status import Reason
 
 Float = NDArray[np.float64]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrn_prep.models.mppca import RetainedNoise, patch_reach, retained_noise
+from mrn_prep.models.mppca import patch_reach, retained_noise
+from mrn_prep.models.retained import RetainedNoise
 from mrn_prep.models.rician import amplitude_from_mean
 
 Float = NDArray[np.floating]

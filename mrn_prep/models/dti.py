@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrn_prep.models._dti_kernel import fit_rows
-from mrn_prep.models.mppca import RetainedNoise, untouched
+from mrn_prep.models.retained import RetainedNoise, untouched
 from mrn_prep.models.status import Reason
 
 Float = NDArray[np.floating]

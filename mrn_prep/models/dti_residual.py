@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from mrn_prep.models._dti_kernel import _logarithms, _solve_weighted
 from mrn_prep.models.dti import _B_SCALE, _design
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.retained import RetainedNoise
 from mrn_prep.models.status import Reason
 
 Float = NDArray[np.floating]
@@ -77,10 +77,11 @@ def with_residuals(noise: RetainedNoise, found: Float, n: int) -> RetainedNoise:
     that are moved against one another do not share it any more: it appears in the residuals,
     and is missing along the signal,
 
-    .. math:: c = |1 - l|,\quad l = (f_\mathrm{found} - f)\,n/p,
+    .. math:: c = |1 - l|,\quad l = (f_\mathrm{found} - f)\,n,
 
-    up to 1. Of residuals beyond what was kept (l > 1) some other cause must be guilty, such as
-    an edge that does not lie still: the noise along the signal is then believed again.
+    up to 1. Residuals beyond what one component, the overall signal, has kept (l > 1) must have
+    another cause, such as an edge that does not lie still: the noise along the signal is then
+    believed again.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def with_residuals(noise: RetainedNoise, found: Float, n: int) -> RetainedNoise:
     ([0.014, 0.004], [0.6, 1.0])
     """
     fraction = np.fmax(noise.fraction, found)
-    leaked = (fraction - noise.fraction) * n / np.maximum(noise.n_components, 1.0)
+    leaked = (fraction - noise.fraction) * n
     return replace(noise, fraction=fraction, coherence=np.minimum(np.abs(1.0 - leaked), 1.0))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from mrn_prep.models._dti_robust_kernel import fit_rows
 from mrn_prep.models._rows import NoiseRows, Status, fit_masked
 from mrn_prep.models.dti import _B_SCALE, DTIResult, _check, _design
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.retained import RetainedNoise
 
 Float = NDArray[np.float64]
 

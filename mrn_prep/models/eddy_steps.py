@@ -14,6 +14,9 @@ from mrn_prep.models.motion import (
 
 _N_RIGID = 6
 _TREMOR_MM = 0.3  # steps of motion below this count as quiet
+# On half a sphere some odd functions of the gradient are almost even: what tells the two apart is
+# below this share of the strongest pattern there, and is noise.
+_TOLD = 0.1
 
 
 def log_design(b_s_mm2: Float, bvecs: Float) -> Float:
@@ -189,7 +192,7 @@ def least_motion(
     if pe_axis is not None:
         regressors[3 + pe_axis] = np.concatenate([design, gradients], axis=1)
         both = np.concatenate([design, gradients], axis=1)
-        even = np.linalg.lstsq(both, eddy[:, 1:], rcond=None)[0][: design.shape[1]]
+        even = np.linalg.lstsq(both, eddy[:, 1:], rcond=_TOLD)[0][: design.shape[1]]
         eddy[:, 1:] -= design @ even
     steps = np.diff(np.eye(n), axis=0)
     chosen = motion
@@ -198,9 +201,9 @@ def least_motion(
         chosen = motion.copy()
         for k, X in enumerate(regressors):
             left, right = weight[:, None] * (steps @ X), weight * (steps @ motion[:, k])
-            chosen[:, k] -= X @ np.linalg.lstsq(left, right, rcond=None)[0]
+            chosen[:, k] -= X @ np.linalg.lstsq(left, right, rcond=_TOLD)[0]
             if pe_axis is not None and k == 3 + pe_axis:
-                share = np.linalg.lstsq(left, right, rcond=None)[0][design.shape[1] :]
+                share = np.linalg.lstsq(left, right, rcond=_TOLD)[0][design.shape[1] :]
     if pe_axis is not None:
         eddy[:, 0] += gradients @ share
     rotations = rotation_matrix(chosen[:, :3] / radius)

@@ -12,7 +12,7 @@ from mrn_prep.models._ivim_kernel import fit_rows
 from mrn_prep.models._ivim_protocol import LOW_MIN, make_protocol
 from mrn_prep.models._rows import NoiseRows, Status, fit_masked
 from mrn_prep.models.dti import B0_MAX_S_MM2, LOW_B_MAX_S_MM2
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.retained import RetainedNoise
 
 Float = NDArray[np.float64]
 Method = Literal["full", "segmented"]

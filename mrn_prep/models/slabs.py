@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti_residual import with_residuals
-from mrn_prep.models.mppca import untouched
+from mrn_prep.models.retained import untouched
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""Nerve and muscle of a limb that moves in a field that distorts it, at the resolution of nerves."""
+"""Nerve and muscle of a limb that moves in a distorting field, at the resolution of nerves."""
 
 from dataclasses import replace
 

@@ -5,7 +5,7 @@ from scipy.special import ive
 from mrn_prep.models._noise_kernel import log_moments, mean_excess
 from mrn_prep.models.adc import ADC_MAX_MM2_S, fit_adc, select_adc_volumes
 from mrn_prep.models.dti import axial_tensor, tensor_signal
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.retained import RetainedNoise
 from mrn_prep.models.status import Reason
 
 B = np.array([0.0, 0, 400, 400, 400, 800, 800, 800])

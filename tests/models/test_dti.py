@@ -4,7 +4,7 @@ from dipy.core.gradients import gradient_table
 from dipy.reconst.dti import TensorModel
 
 from mrn_prep.models.dti import axial_tensor, fit_dti, select_tensor_volumes, tensor_signal
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.retained import RetainedNoise
 from mrn_prep.models.status import Reason
 
 

@@ -5,7 +5,7 @@ from dipy.reconst.dti import TensorModel
 
 from mrn_prep.models.dti import DTIResult, axial_tensor, fit_dti, tensor_signal
 from mrn_prep.models.dti_robust import fit_dti_nlls, fit_dti_restore
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.retained import RetainedNoise
 from mrn_prep.models.status import Reason
 
 VALUES = ("fa", "md_mm2_s", "ad_mm2_s", "rd_mm2_s", "s0")

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from mrn_prep.models.ivim import fit_ivim, ivim_signal
-from mrn_prep.models.mppca import RetainedNoise
+from mrn_prep.models.retained import RetainedNoise
 from mrn_prep.models.status import Reason
 
 B = np.array([0.0, 10, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 900])
