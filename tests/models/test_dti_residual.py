@@ -38,7 +38,7 @@ def coverage(fit):
     return fa.mean(), md.mean()
 
 
-def moved(series):
+def shifted_apart(series):
     """Volumes of a uniform block shifted by whole voxels: nothing changes but whose noise it is."""
     offsets = RNG.integers(-4, 5, size=(N, 2))
     shifted = [np.roll(series[..., i], tuple(offsets[i]), axis=(0, 1)) for i in range(N)]
@@ -46,7 +46,7 @@ def moved(series):
 
 
 def test_untouched_noise_is_its_own_size(noisy):
-    found = residual_fraction(noisy[..., :], B, G, MASK, np.ones(SHAPE))
+    found = residual_fraction(noisy, B, G, MASK, np.ones(SHAPE))
     # the logarithm of weak Rician signals spreads a little less
     assert 0.9 < np.median(found) < 1.05
 
@@ -57,12 +57,15 @@ def test_intervals_hold_the_truth_while_volumes_lie_still(denoised):
         assert 0.6 <= share <= 0.78
 
 
-def test_noise_that_volumes_no_longer_share_is_in_the_intervals(denoised, monkeypatch):
+def test_noise_that_volumes_no_longer_share_is_in_the_intervals(denoised):
     series, noise = denoised
-    series = moved(series)
+    series = shifted_apart(series)
     fit, _ = map_dti(series, B, G, MASK, noise)
-    for share in coverage(fit):
-        assert 0.6 <= share <= 0.78
+    # the noise is strongest where there is most signal, but counts as alike in all volumes: FA's
+    # are somewhat long, MD's somewhat short
+    fa, md = coverage(fit)
+    assert 0.68 <= fa <= 0.84
+    assert 0.58 <= md <= 0.72
     # without the residuals they are far too short
     signal, left = noise.for_fit(series, MASK)
     blind = fit_dti(signal, B, G, MASK, noise.sigma, noise=left)
