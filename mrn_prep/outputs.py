@@ -560,7 +560,7 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
             "%",
             "That change after the correction: motion that is left, noise.",
         ),
-        "n_not_registered": ("1", "Volumes that could not be registered."),
+        "n_not_registered": ("1", "Volumes whose registration failed or did not settle."),
     }
 )
 """Quality metrics: name -> (unit, description)."""
