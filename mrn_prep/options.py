@@ -129,6 +129,10 @@ class DWIOptions:
     combine: bool = choice(
         True, "take runs and shells of one protocol together as one series (off: each file alone)"
     )
+    phase: bool = choice(
+        True, "use the phase where there is one: real part, noise without a floor (off: magnitudes "
+        "only)",
+    )  # fmt: skip
     denoise: str = choice("mppca", "denoising of the raw series", choices=("mppca", "none"))
     motion: str = choice(
         "eddy", "correction between volumes: rigid motion and eddy currents, rigid only, or none",

@@ -11,7 +11,7 @@ from mrn_prep.inputs import DWIInputs
 from mrn_prep.interfaces.distortion import EstimateField, RepairSlices
 from mrn_prep.interfaces.dwi import Denoise, LimbMask, MergeFacts, Unring
 from mrn_prep.interfaces.dwi_fits import FitADC, FitDTI, FitIVIM
-from mrn_prep.interfaces.dwi_series import AverageShells, CombineRuns
+from mrn_prep.interfaces.dwi_series import AverageShells, CombineRuns, RealPart
 from mrn_prep.interfaces.motion import CorrectMotion
 from mrn_prep.interfaces.qball import FitQBall
 from mrn_prep.interfaces.tracts import TrackNerves
@@ -32,7 +32,8 @@ def init_dwi_wf(
 ) -> pe.Workflow:
     """Tensor, ADC and IVIM of a diffusion series, denoised and brought into one frame.
 
-    Files that are parts of it are put on one scale first. The limb is found in the
+    Complex images are freed of their phase, and files that are parts of the series put on
+    one scale first. The limb is found in the
     volumes without weighting; noise is removed by
     Marchenko-Pastur PCA, and ringing by sub-voxel shifts if asked for; an image with
     reversed phase encoding gives the field that distorts; volumes are registered to
@@ -85,19 +86,30 @@ class _Steps:
         self.series: pe.Node | None = None
         self.noise: pe.Node | None = None
         self.motion: pe.Node | None = None
+        self.real = self._real() if dwi.phase_files else None
         self.runs = self._runs() if len(dwi.files) > 1 else None
         self.mask = pe.Node(LimbMask(), name="mask", mem_gb=0.3)
         self._raw(self.mask, in_file="file", bval_file="bval", bvec_file="bvec")
         self._raw(self.outputs, bval="bval")
         self._look("before")
 
+    def _real(self) -> pe.Node:
+        """Take the real part of complex images."""
+        parts = RealPart(in_files=list(self.dwi.files), phase_files=list(self.dwi.phase_files))
+        node = pe.Node(parts, name="real", mem_gb=self.resources["mem_gb"])
+        self.wf.connect([(node, self.facts, [("facts", "phase")])])
+        return node
+
     def _runs(self) -> pe.Node:
         """Put the files of the series together."""
         parts = CombineRuns(
-            in_files=list(self.dwi.files), bval_files=list(self.dwi.bval_files),
-            bvec_files=list(self.dwi.bvec_files),
-        )  # fmt: skip
+            bval_files=list(self.dwi.bval_files), bvec_files=list(self.dwi.bvec_files)
+        )
         node = pe.Node(parts, name="runs", mem_gb=self.resources["mem_gb"])
+        if self.real is None:
+            node.inputs.in_files = list(self.dwi.files)
+        else:
+            self.wf.connect([(self.real, node, [("out_files", "in_files")])])
         self.wf.connect([(node, self.facts, [("facts", "runs")])])
         return node
 
@@ -107,6 +119,8 @@ class _Steps:
             if self.runs is not None:
                 output = "out_file" if what == "file" else f"{what}_file"
                 self.wf.connect(self.runs, output, node, field)
+            elif what == "file" and self.real is not None:
+                self.wf.connect(self.real, "out_file", node, field)
             elif what == "file":
                 setattr(node.inputs, field, self.dwi.files[0])
             else:
@@ -188,8 +202,10 @@ class _Steps:
 
     def fit(self, name: str, **protocol: object) -> pe.Node:
         """Fit a model to the series as it is now."""
-        threads, rician = int(self.resources["n_procs"]), self.options.dwi.rician
-        interface = _FITS[name][0](n_threads=threads, rician=rician, **protocol)
+        threads, floor = int(self.resources["n_procs"]), "none"
+        if self.real is None:
+            floor = "removed" if self.options.dwi.rician else "left"
+        interface = _FITS[name][0](n_threads=threads, floor=floor, **protocol)
         node = self._node(interface, name)
         self._turned(node)
         self._raw(node, raw_file="file")

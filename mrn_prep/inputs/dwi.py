@@ -12,6 +12,7 @@ from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.blips import AXES, Blip, find_blip
 from mrn_prep.inputs.checks import Checker
 from mrn_prep.inputs.dwi_parts import B0_MAX, Part, combined, read_part, shared_entities
+from mrn_prep.inputs.dwi_phase import find_phase
 from mrn_prep.inputs.rois import RegionFile, of_tissue
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.dataset import BidsFile, Dataset, Metadata
@@ -54,6 +55,9 @@ class DWIInputs(SeriesInputs):
         Regions of tissue nerve, to be followed, and muscle.
     partial_fourier
         Share of k-space that was acquired; 1 where the sidecar does not tell.
+    phase_files
+        Phase of each of `files`, whose `sources` come last; empty where magnitudes are all there
+        is.
     """
 
     modality = "dwi"
@@ -72,6 +76,12 @@ class DWIInputs(SeriesInputs):
     regions: tuple[RegionFile, ...] = ()
     pe_sign: int = 1
     readout_s: float = 0.0
+    phase_files: tuple[str, ...] = ()
+
+    def without_phase(self) -> DWIInputs:
+        """Return the series as its magnitudes alone."""
+        n = len(self.sources) - len(self.phase_files)
+        return replace(self, phase_files=(), sources=self.sources[:n])
 
     def undistorted(self, options: Options) -> bool:
         """Whether distortion by the field is corrected."""
@@ -122,6 +132,12 @@ class DWIInputs(SeriesInputs):
         return self.grid.float32_bytes / _GIB
 
     @property
+    def memory_gb(self) -> float:
+        """Memory that its largest step is expected to need (GB)."""
+        # a phase is scaled in double precision
+        return super().memory_gb + 2 * self.size_gb * bool(self.phase_files)
+
+    @property
     def description(self) -> str:
         """What will be done with the series."""
         eddy = "motion and eddy currents" if self.pe_axis is not None else "motion only"
@@ -129,7 +145,8 @@ class DWIInputs(SeriesInputs):
         made = eddy if self.has_tensor else "ADC only"
         runs = f" of {len(self.files)} files taken together" if len(self.files) > 1 else ""
         volumes = f"{self.grid.n_volumes} volumes{runs}"
-        return f"diffusion, {volumes}, {made} ({self.sequence_class})"
+        phase = " with phase" * bool(self.phase_files)
+        return f"diffusion, {volumes}{phase}, {made} ({self.sequence_class})"
 
     def products(self, options: Options) -> tuple[Product, ...]:
         """Return what it becomes."""
@@ -150,11 +167,17 @@ class DWIInputs(SeriesInputs):
 
 
 def find_dwi(
-    dataset: Dataset, files: Sequence[BidsFile], costs: str, *, combine: bool = True
+    dataset: Dataset,
+    files: Sequence[BidsFile],
+    costs: str,
+    *,
+    combine: bool = True,
+    phase: bool = True,
 ) -> tuple[list[DWIInputs], list[Problem]]:
     """Find the diffusion series of one session; what is wrong comes as problems.
 
-    With `combine`, runs and shells of one protocol are one series.
+    With `combine`, runs and shells of one protocol are one series; with `phase`, that of
+    magnitudes is used where it is there.
     """
     parts: list[Part] = []
     problems: list[Problem] = []
@@ -178,7 +201,7 @@ def find_dwi(
             unweighted += several
             continue
         checker = Checker(dataset, costs)
-        inputs = _series(checker, several, files)
+        inputs = _series(checker, several, files, phase=phase)
         problems += checker.problems
         if inputs is not None:
             found.append(inputs)
@@ -191,7 +214,9 @@ def find_dwi(
     return _named_apart(found, together), problems
 
 
-def _series(checker: Checker, parts: Sequence[Part], files: Sequence[BidsFile]) -> DWIInputs | None:
+def _series(
+    checker: Checker, parts: Sequence[Part], files: Sequence[BidsFile], *, phase: bool
+) -> DWIInputs | None:
     first = parts[0]
     metadata = first.metadata
     b = np.concatenate([part.b_s_mm2 for part in parts])
@@ -204,6 +229,7 @@ def _series(checker: Checker, parts: Sequence[Part], files: Sequence[BidsFile]) 
     pe = metadata.values.get("PhaseEncodingDirection")
     _check_phase_encoding(checker, first, b, bvecs)
     blip = find_blip(checker, [part.file for part in parts], first.grid, metadata, files)
+    phases = find_phase(checker, parts, files) if phase else ()
     readout = metadata.values.get("TotalReadoutTime")
     partial_fourier, te_s = (_number(metadata, key) for key in ("PartialFourier", "EchoTime"))
     shells = "-".join(f"{value:g}" for value in sorted({round(v, -1) for v in b[weighted]}))
@@ -216,7 +242,9 @@ def _series(checker: Checker, parts: Sequence[Part], files: Sequence[BidsFile]) 
         bvec_files=tuple(str(part.bvec_file.full) for part in parts if part.bvec_file),
         sources=(
             *(checker.dataset.uri(part.file) for part in parts), *([blip.source] if blip else []),
+            *(checker.dataset.uri(file) for file in phases),
         ),
+        phase_files=tuple(str(file.full) for file in phases),
         b_s_mm2=tuple(float(value) for value in b),
         pe_axis=None if pe is None else AXES[str(pe)[0]],
         n_directions=distinct,

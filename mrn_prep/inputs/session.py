@@ -205,7 +205,9 @@ def _series(
         if modality in modalities:
             costs = f"{_NAMES[modality]} of {label} is left out"
             arguments = (dataset, files, b1, costs) if with_b1 else (dataset, files, costs)
-            how = {"combine": options.dwi.combine} if modality == "dwi" else {}
+            how = {}
+            if modality == "dwi":
+                how = {"combine": options.dwi.combine, "phase": options.dwi.phase}
             more, wrong = finder(*arguments, **how)
             found += more
             problems += wrong

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrn_prep.errors import ExitCode, Problem
 from mrn_prep.inputs.b1 import CorrectedInputs
 from mrn_prep.inputs.dwi import DWIInputs
+from mrn_prep.inputs.dwi_phase import MAGNITUDES_ALONE, phase_fault
 from mrn_prep.inputs.rois import RegionFile
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.inputs.session import Found, SessionInputs
@@ -23,35 +24,53 @@ _AT_ONCE = 4
 
 
 @dataclass(frozen=True)
+class _Phase:
+    """Phase beside the magnitudes of a diffusion series."""
+
+    file: str
+
+
+@dataclass(frozen=True)
 class _Job:
-    """Something to read: a series or a region file of a session."""
+    """Something to read: a series, its phase or a region file of a session."""
 
     session: SessionInputs
-    what: SeriesInputs | RegionFile
+    what: SeriesInputs | RegionFile | _Phase
 
 
 def check_voxels(found: Found, n_threads: int = 1) -> Found:
     """Read all images once; series and regions with unusable voxels are dropped and told."""
     jobs = [_Job(session, series) for session in found.sessions for series in session.series]
     jobs += [_Job(session, file) for session in found.sessions for file in session.regions]
+    jobs += [
+        _Job(session, _Phase(file))
+        for session in found.sessions
+        for series in session.of(DWIInputs)
+        for file in series.phase_files
+    ]
     with ThreadPoolExecutor(max_workers=min(max(1, n_threads), _AT_ONCE)) as pool:
         results = list(pool.map(_problems, jobs))
     bad = {id(job.what) for job, wrong in zip(jobs, results, strict=True) if wrong}
     if not bad:
         return found
+    unscaled = {
+        job.what.file for job in jobs if isinstance(job.what, _Phase) and id(job.what) in bad
+    }
     told = {id(session): list[Problem]() for session in found.sessions}
     for job, wrong in zip(jobs, results, strict=True):
         told[id(job.session)] += wrong
     sessions = []
     for session in found.sessions:
         told[id(session)] += _uncorrected(session, bad)
-        sessions.append(_without(session, bad, told[id(session)]))
+        sessions.append(_without(session, bad, unscaled, told[id(session)]))
     problems = [problem for wrong in told.values() for problem in wrong]
     return Found(tuple(sessions), (*found.problems, *problems))
 
 
-def _without(session: SessionInputs, bad: set[int], told: Sequence[Problem]) -> SessionInputs:
-    """Return the session without bad series; a bad B1 map leaves others uncorrected."""
+def _without(
+    session: SessionInputs, bad: set[int], unscaled: set[str], told: Sequence[Problem]
+) -> SessionInputs:
+    """Return the session without bad series; a bad B1 map or phase leaves others without it."""
     unread = {file.file for file in session.regions if id(file) in bad}
 
     def kept(series: SeriesInputs) -> SeriesInputs:
@@ -59,6 +78,8 @@ def _without(session: SessionInputs, bad: set[int], told: Sequence[Problem]) -> 
             return replace(series, b1=None)
         if isinstance(series, DWIInputs):
             regions = tuple(file for file in series.regions if file.file not in unread)
+            if unscaled.intersection(series.phase_files):
+                series = series.without_phase()
             return replace(series, regions=regions)
         return series
 
@@ -88,6 +109,8 @@ def _problems(job: _Job) -> list[Problem]:
     what, label = job.what, job.session.label
     if isinstance(what, RegionFile):
         return _read(what.file, "Its regions are not measured", finite=False)[1]
+    if isinstance(what, _Phase):
+        return _phase_problems(what.file)
     costs = f"{what.name} of {label} is left out"
     read = [_read(file, costs) for file in what.files]
     problems = [problem for _, wrong in read for problem in wrong]
@@ -97,6 +120,17 @@ def _problems(job: _Job) -> list[Problem]:
             Problem(where=_short(what.files[i]), what=found, wanted=wanted, costs=costs)
             for i, found, wanted in what.voxel_faults(voxels)
         ]
+    return problems
+
+
+def _phase_problems(file: str) -> list[Problem]:
+    data, problems = _read(file, MAGNITUDES_ALONE)
+    fault = phase_fault(data) if data is not None and not problems else ""
+    if fault:
+        problems.append(
+            Problem(where=_short(file), what=fault, costs=MAGNITUDES_ALONE,
+                    wanted="wanted radians or a scanner's full range")
+        )  # fmt: skip
     return problems
 
 

@@ -122,6 +122,7 @@ class Unring(MapInterface):
 
 
 class _MergeFactsInputSpec(BaseInterfaceInputSpec):
+    phase = traits.Dict(desc="facts of the real part")
     runs = traits.Dict(desc="facts of files taken together")
     denoising = traits.Dict(desc="facts of denoising")
     unringing = traits.Dict(desc="facts of Gibbs unringing")
@@ -143,8 +144,8 @@ class MergeFacts(MapInterface):
 
     def _run_interface(self, runtime: Any) -> Any:
         steps = (
-            "runs", "denoising", "unringing", "distortion", "motion", "outliers", "tensor", "adc",
-            "ivim", "qball", "tracts",
+            "phase", "runs", "denoising", "unringing", "distortion", "motion", "outliers", "tensor",
+            "adc", "ivim", "qball", "tracts",
         )  # fmt: skip
         given = [getattr(self.inputs, step) for step in steps]
         flags = {f for facts in given if facts for f in facts["ValidityFlags"]}

@@ -20,7 +20,7 @@ from mrn_prep.models.dti_map import map_dti
 from mrn_prep.models.dwi_quality import temporal_snr, tensor_quality
 from mrn_prep.models.gradient_check import check_directions
 from mrn_prep.models.ivim import fit_ivim
-from mrn_prep.models.noise import sigma_from_background
+from mrn_prep.models.noise import sigma_from_air, sigma_from_background
 from mrn_prep.models.quality import measured_volumes, series_quality
 from mrn_prep.models.slabs import fit_in_slabs
 
@@ -41,7 +41,10 @@ class FitInputSpec(SeriesInputSpec):
     n_components = File(exists=True, requires=["sigma"], desc="components that denoising kept")
     noise_fraction = File(exists=True, requires=["sigma"], desc="noise left beside them")
     low_b = traits.Bool(False, usedefault=True, desc="keep 5 < b < 200 s/mm2")
-    rician = traits.Bool(True, usedefault=True, desc="take the noise floor into account")
+    floor = traits.Enum(
+        "removed", "left", "none", usedefault=True,
+        desc="noise floor of magnitudes: taken out, left in, or none, the series being signed",
+    )  # fmt: skip
     n_threads = traits.Int(1, usedefault=True, nohash=True, desc="threads")
 
 
@@ -63,8 +66,18 @@ class FitInterface(MapInterface):
             maps = (self.inputs.sigma, self.inputs.n_components, self.inputs.noise_fraction)
             denoised = Denoised(*(array(load(file)) for file in maps))
             return denoised, float(np.nanmedian(denoised.sigma[inside]))
-        sigma = sigma_from_background(raw, inside)
+        measured = sigma_from_air if self.inputs.floor == "none" else sigma_from_background
+        sigma = measured(raw, inside)
         return (np.full(inside.shape, sigma) if np.isfinite(sigma) else None), sigma
+
+    @property
+    def rician(self) -> bool:
+        """Whether a noise floor is to be taken out."""
+        return bool(self.inputs.floor == "removed")
+
+    def with_floor(self, noise: object) -> bool:
+        """Whether a noise floor stays in what is fitted."""
+        return self.inputs.floor == "left" or (self.rician and noise is None)
 
     def series(self, image: Any, used: Any) -> NDArray[np.float32]:
         """Return some volumes of the series, 0 where one was not measured."""
@@ -74,7 +87,7 @@ class FitInterface(MapInterface):
         """Fit a model to the volumes in use, some slices at a time."""
         fit = partial(model, n_threads=self.inputs.n_threads, **how)
         series = array(image) if used.all() else array(image)[..., used]
-        return fit_in_slabs(fit, series, inside, noise, rician=self.inputs.rician)
+        return fit_in_slabs(fit, series, inside, noise, rician=self.rician)
 
 
 class _FitDTIOutputSpec(FactsOutputSpec):
@@ -110,7 +123,7 @@ class FitDTI(FitInterface):
         del raw  # makes room for the fit
         fit, used = map_dti(
             array(image), b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b,
-            method=self.inputs.method, rician=self.inputs.rician, n_threads=self.inputs.n_threads,
+            method=self.inputs.method, rician=self.rician, n_threads=self.inputs.n_threads,
         )  # fmt: skip
         doubt = check_directions(fit.v1, fit.fa, voxel_mm(image), inside).clearly_better
         self.write(
@@ -137,7 +150,7 @@ class FitDTI(FitInterface):
             + ["low-b-in-tensor"] * bool(low.any())
             + ["gradients-doubtful"] * doubt
             + ["no-se"] * (not np.isfinite(fit.fa_se).any())
-            + ["noise-floor"] * (not self.inputs.rician or noise is None),
+            + ["noise-floor"] * self.with_floor(noise),
             method=f"DTI, {_HOW[self.inputs.method]}, true b-values",
             references=["doi:10.1006/jmrb.1994.1037", "doi:10.1016/j.neuroimage.2006.07.001"],
         )
@@ -167,7 +180,7 @@ class FitADC(FitInterface):
         self.tell(
             quality=series_quality(lowest, inside, sigma, fit.status),
             flags=["no-se"] * (not np.isfinite(fit.adc_se_mm2_s).any())
-            + ["noise-floor"] * (not self.inputs.rician or noise is None),
+            + ["noise-floor"] * self.with_floor(noise),
             method="ADC, logarithms weighted by the signal, true b-values",
             references=["doi:10.1063/1.1695690"],
         )

@@ -14,13 +14,61 @@ from mrn_prep.inputs.dwi import B0_MAX
 from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
 from mrn_prep.io.atomic import write_text
 from mrn_prep.io.gradients import read_rows
-from mrn_prep.io.images import array, load, same_grid
+from mrn_prep.io.images import array, load, same_grid, save_like
+from mrn_prep.measure.regions import slice_axis
 from mrn_prep.models.dwi_quality import FEWEST_OF_SHELL, shells_of
 from mrn_prep.models.mask import limb_mask
+from mrn_prep.models.megre import scaled_phase
+from mrn_prep.models.phase import real_part
 from mrn_prep.models.run_scale import relative_scale
 
 _SAME_SCALE = 0.01  # what the medians of two runs differ by without a reason
 _RESCALED = 0.05  # what a reader must know of
+
+
+class _RealPartInputSpec(BaseInterfaceInputSpec):
+    in_files = traits.List(File(exists=True), mandatory=True, desc="magnitudes")
+    phase_files = traits.List(File(exists=True), mandatory=True, desc="the phase of each")
+
+
+class _RealPartOutputSpec(FactsOutputSpec):
+    out_files = traits.List(File(exists=True), desc="real parts, signed")
+    out_file = File(exists=True, desc="the first of them")
+
+
+class RealPart(MapInterface):
+    """Free complex images of their smooth phase, so that their noise has no floor."""
+
+    input_spec = _RealPartInputSpec
+    output_spec = _RealPartOutputSpec
+
+    def _run_interface(self, runtime: Any) -> Any:
+        files = []
+        pairs = zip(self.inputs.in_files, self.inputs.phase_files, strict=True)
+        for i, (magnitude_file, phase_file) in enumerate(pairs, start=1):
+            image, phase = load(magnitude_file), load(phase_file)
+            same_grid(image, phase)
+            # the phase first, and in single precision: magnitudes are not held meanwhile
+            radians = scaled_phase(array(phase))[0].astype(np.float32)
+            real = _real_part(array(image), radians, slice_axis(image.affine))
+            files.append(str(save_like(real, image, Path(runtime.cwd) / f"real-{i}.nii")))
+        self._results["out_files"], self._results["out_file"] = files, files[0]
+        self.tell(
+            method="real part of complex images",
+            references=["doi:10.1016/j.neuroimage.2015.07.074"],
+        )
+        return runtime
+
+
+def _real_part(
+    magnitude: NDArray[np.float32], phase_rad: NDArray[np.float32], axis: int
+) -> NDArray[np.float32]:
+    """Return the real part of one image or a series whose slices lie along an axis."""
+    size, angle = (
+        np.moveaxis(values.reshape(*values.shape[:3], -1), axis, 2)
+        for values in (magnitude, phase_rad)
+    )
+    return np.moveaxis(real_part(size, angle), 2, axis).reshape(magnitude.shape)
 
 
 class _CombineRunsInputSpec(BaseInterfaceInputSpec):

@@ -1,4 +1,4 @@
-"""Noise of magnitude images: made and measured."""
+"""Noise of magnitude images, made and measured; and of signed ones."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _START_QUANTILE = 0.25
 _SIGMA_MIN = 0.5  # grey levels; less is lost in rounding, or a constant and no noise
 _ITERATIONS = 50
 _BINS = 64
+_HALF_NORMAL_MEDIAN = 0.67449
 
 
 def rician_noise(signal: ArrayLike, sigma: ArrayLike, rng: np.random.Generator) -> Float:
@@ -109,6 +110,61 @@ def sigma_from_background(images: ArrayLike, limb_mask: ArrayLike) -> float:
     >>> sigma_from_background(image * limb, limb)
     nan
     """
+    values = _air(images, limb_mask)
+    positive = values[values > 0]
+    if positive.size < MIN_BACKGROUND or positive.size < (1 - _ZEROED) * values.size:
+        return float("nan")
+    return _truncated_rayleigh(positive)
+
+
+def sigma_from_air(images: ArrayLike, limb_mask: ArrayLike) -> float:
+    r"""Noise standard deviation of signed images from the air around the limb.
+
+    .. math:: \sigma = \mathrm{median}(-S \mid S < 0) / 0.6745
+
+    Parameters
+    ----------
+    images : array, shape (nx, ny, nz) or (nx, ny, nz, n)
+        Images whose noise has the mean zero, such as `mrn_prep.models.phase.real_part`.
+    limb_mask : bool array, shape (nx, ny, nz)
+        The limb; three voxels around it do not count either.
+
+    Returns
+    -------
+    float
+        Sigma, in the unit of the images. NaN where the air tells nothing: fewer than
+        `MIN_BACKGROUND` values that are not 0, or half of them exactly zero because the scanner
+        blanked them.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
+
+    Notes
+    -----
+    Ghosts and ringing that are freed of their phase are positive: what lies below zero is noise.
+
+    Examples
+    --------
+    >>> limb = np.zeros((40, 40, 4), bool)
+    >>> limb[12:28, 12:28] = True
+    >>> image = 300.0 * limb + np.random.default_rng(0).normal(0, 6.0, limb.shape)
+    >>> bool(abs(sigma_from_air(image, limb) - 6.0) < 0.2)
+    True
+    >>> sigma_from_air(image * limb, limb)
+    nan
+    """
+    values = _air(images, limb_mask)
+    n_known = np.count_nonzero(values)
+    below = values[values < 0]
+    if n_known < MIN_BACKGROUND or n_known < (1 - _ZEROED) * values.size or not below.size:
+        return float("nan")
+    return float(np.median(-below) / _HALF_NORMAL_MEDIAN)
+
+
+def _air(images: ArrayLike, limb_mask: ArrayLike) -> Float:
+    """Return the finite values of a series away from the limb, a part of them where many."""
     images = np.asarray(images)
     limb = np.asarray(limb_mask, dtype=np.bool_)
     if images.ndim not in (3, 4) or images.shape[:3] != limb.shape:
@@ -124,11 +180,7 @@ def sigma_from_background(images: ArrayLike, limb_mask: ArrayLike) -> float:
     # more values would not tell more, and copies of a long series are large
     places = places[:: 1 + places.size * per_place // _ENOUGH]
     values = images.reshape(limb.size, per_place)[places].astype(np.float64).ravel()
-    values = values[np.isfinite(values)]
-    positive = values[values > 0]
-    if positive.size < MIN_BACKGROUND or positive.size < (1 - _ZEROED) * values.size:
-        return float("nan")
-    return _truncated_rayleigh(positive)
+    return values[np.isfinite(values)]
 
 
 def _truncated_rayleigh(values: Float) -> float:

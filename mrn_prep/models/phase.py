@@ -78,7 +78,9 @@ def real_part(
     for i in range(values.shape[-1]):
         image = values[..., i] * np.exp(1j * angle[..., i])
         image[~np.isfinite(image)] = 0
-        smooth = gaussian_filter(image.real, width) + 1j * gaussian_filter(image.imag, width)
+        # nothing beyond the edge: reflected there, a voxel would be among its own neighbours
+        smooth = gaussian_filter(image.real, width, mode="constant").astype(np.complex128)
+        smooth.imag = gaussian_filter(image.imag, width, mode="constant")
         smooth -= own * image
         size = np.abs(smooth)
         turn = np.divide(smooth.conj(), size, out=np.ones_like(smooth), where=size > 0)

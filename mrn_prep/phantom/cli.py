@@ -64,6 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--b-values", nargs="+", type=float, default=(), metavar="B",
                       help="further b-values of the diffusion series (s/mm2, six directions "
                            "each), such as 10 20 40 80 120 180; perfusion then shows")  # fmt: skip
+    what.add_argument("--dwi-phase", action="store_true",
+                      help="store the diffusion series as magnitude and phase")  # fmt: skip
     what.add_argument("--small", action="store_true",
                       help="fewer and larger voxels, fewer directions: for tests")  # fmt: skip
 
@@ -97,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sites=args.sites, participants_per_site=args.participants_per_site,
             sessions=args.sessions, groups=args.groups, effect=args.effect, snr=args.snr,
             motion_mm=args.motion[0], motion_deg=args.motion[1], eddy_mm=args.eddy,
-            b0_hz=args.b0, distort=args.distort, b_values=tuple(args.b_values),
+            b0_hz=args.b0, distort=args.distort, dwi_phase=args.dwi_phase,
+            b_values=tuple(args.b_values),
             modalities=tuple(dict.fromkeys(args.modalities)),
             b1_method=args.b1_method, small=args.small, seed=args.seed,
         )  # fmt: skip

@@ -47,6 +47,16 @@ def magnitude_in_noise(
     return noisy.astype(np.float32)
 
 
+def phase_in_steps(phase_rad: Float) -> Float:
+    """Return phase in steps from -4096 to 4094, as some scanners store it.
+
+    >>> phase_in_steps(np.array([-np.pi, 0.0, np.pi / 2, np.pi])).tolist()
+    [-4096.0, 0.0, 2048.0, -4096.0]
+    """
+    steps: Float = 2 * np.round(phase_rad * 2048 / np.pi)
+    return np.where(steps == 4096, -4096.0, steps)
+
+
 def complex_in_noise(
     signal: NDArray[Any], sigma: float, rng: np.random.Generator
 ) -> NDArray[np.complex128]:

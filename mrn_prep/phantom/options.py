@@ -37,6 +37,8 @@ class PhantomOptions:
     distort
         Whether off-resonance distorts the diffusion series; a pair of images with reversed
         blips then comes with it.
+    dwi_phase
+        Whether the diffusion series is stored as magnitude and phase.
     b_values
         Further b-values of the diffusion series (s/mm²), which then shows perfusion.
     modalities
@@ -65,6 +67,7 @@ class PhantomOptions:
     eddy_mm: float = 0.0
     b0_hz: float | None = None
     distort: bool = False
+    dwi_phase: bool = False
     b_values: tuple[float, ...] = ()
     modalities: tuple[str, ...] = USUAL
     b1_method: str = "afi"

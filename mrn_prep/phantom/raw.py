@@ -83,7 +83,9 @@ def acquire_session(
     series = {key: site.series[key] for key in keys}
     dwi = series.get("dwi")
     if isinstance(dwi, DWI):
-        series["dwi"] = dwi = replace(dwi, more_b_s_mm2=options.b_values)
+        series["dwi"] = dwi = replace(
+            dwi, more_b_s_mm2=options.b_values, with_phase=options.dwi_phase
+        )
         if options.distort:
             series["dwi"], series["blips"] = with_blips(dwi)
     seen = {

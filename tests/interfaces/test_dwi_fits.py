@@ -79,7 +79,7 @@ def test_noise_floor_of_a_raw_series_is_taken_out_and_left_in_on_request(given, 
 
     truth, _ = median(given)
     without, facts = median(series)
-    with_floor, told = median(series, rician=False)
+    with_floor, told = median(series, floor="left")
     assert abs(without / truth - 1) < 0.02
     assert with_floor / truth - 1 < -0.05
     assert "noise-floor" in told["ValidityFlags"]

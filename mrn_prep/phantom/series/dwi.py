@@ -16,7 +16,7 @@ from mrn_prep.phantom.distortion import Distortion
 from mrn_prep.phantom.geometry import MUSCLES, NERVES, REGIONS
 from mrn_prep.phantom.gradients import shells, table, to_fsl
 from mrn_prep.phantom.motion import PE_AXIS, Motion, draw_motion
-from mrn_prep.phantom.noise import magnitude_in_noise
+from mrn_prep.phantom.noise import complex_in_noise, magnitude_in_noise, phase_in_steps
 from mrn_prep.phantom.scene import Bool, Scene
 from mrn_prep.phantom.series.base import BY_PROTONS, SUM, File, TrueMap
 from mrn_prep.phantom.series.moving import Moving
@@ -28,6 +28,8 @@ Float = NDArray[np.floating]
 _PAIR = "pepolar"
 _HEAVIEST = "In mixed voxels of the region with most protons."
 _BY_BLOOD = "In mixed voxels the mean weighted by the protons of flowing blood."
+_PHASE_RAD = np.array([3.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0])
+"""Spread of what makes a volume's phase: 1, x, y, x², xy, y², z, each from -1 to 1."""
 _MEANS = {"fa": "fa", "md": "md_mm2_s", "ad": "ad_mm2_s", "rd": "rd_mm2_s"}
 
 
@@ -48,6 +50,9 @@ class DWI(SpinEcho, Moving):
         Whether off-resonance displaces the images along it.
     blips_in
         Datatype of the images with reversed blips, where there are any.
+    with_phase
+        Whether magnitude and phase are stored; each volume has a smooth phase of its own, as
+        motion under diffusion gradients and the field give it.
     """
 
     key = "dwi"
@@ -64,6 +69,7 @@ class DWI(SpinEcho, Moving):
     more_b_s_mm2: tuple[float, ...] = ()
     distorted: bool = False
     blips_in: str = "fmap"
+    with_phase: bool = False
 
     @property
     def gradients(self) -> tuple[Float, Float]:
@@ -147,21 +153,29 @@ class DWI(SpinEcho, Moving):
     def images(
         self, signal: NDArray[Any], sigma: float, rng: np.random.Generator
     ) -> Sequence[NDArray[Any]]:
-        """Return all volumes as one image."""
-        return [magnitude_in_noise(signal, sigma, rng)]
+        """Return all volumes as one image, or as two: magnitude and phase."""
+        if not self.with_phase:
+            return [magnitude_in_noise(signal, sigma, rng)]
+        turned = signal * np.exp(1j * _smooth_phase(signal.shape, rng))
+        noisy = complex_in_noise(turned, sigma, rng)
+        parts = (np.abs(noisy), phase_in_steps(np.angle(noisy)))
+        return [part.astype(np.float32) for part in parts]
 
     def files(self) -> list[File]:
-        """Return the only image."""
+        """Return the only image, or magnitude and phase."""
         both = {"B0FieldIdentifier": _PAIR, "B0FieldSource": _PAIR}
         paired = self.distorted and self.blips_in == "dwi"
+        parts = ({"part": "mag"}, {"part": "phase"}) if self.with_phase else ({},)
         return [
-            File({}, {
+            File(part, {
                 "EchoTime": self.te_s, "RepetitionTime": self.tr_s, "FlipAngle": 90,
                 "MRAcquisitionType": "2D", "ScanningSequence": "EP",
                 "PulseSequenceType": "diffusion-weighted spin-echo EPI", "ScanOptions": "FS",
                 "PhaseEncodingDirection": self.pe, "TotalReadoutTime": self.total_readout_s,
                 **(both if paired else {}),
+                **({"Units": "arbitrary"} if part else {}),
             })
+            for part in parts
         ]  # fmt: skip
 
     def beside(self) -> Mapping[str, str]:
@@ -204,3 +218,11 @@ class DWI(SpinEcho, Moving):
     def small(self) -> Self:
         """Return larger voxels and fewer directions."""
         return replace(self, grid=self.grid.coarser(), n_directions=12)
+
+
+def _smooth_phase(shape: tuple[int, ...], rng: np.random.Generator) -> Float:
+    """Draw the phase of each volume (rad): a quadratic in the slice, a slope across slices."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape[:3]), indexing="ij")
+    terms = np.stack([np.ones(shape[:3]), x, y, x * x, x * y, y * y, z], axis=-1)
+    phase: Float = terms @ rng.normal(0, _PHASE_RAD, (shape[3], len(_PHASE_RAD))).T
+    return phase

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrn_prep.models.megre import megre_signal
 from mrn_prep.models.t1_vfa import spgr_signal
-from mrn_prep.phantom.noise import complex_in_noise
+from mrn_prep.phantom.noise import complex_in_noise, phase_in_steps
 from mrn_prep.phantom.scene import Bool, Scene
 from mrn_prep.phantom.series.base import CENTRE, SUM, File, TrueMap
 from mrn_prep.phantom.series.gradient_echo import GradientEcho
@@ -76,10 +76,9 @@ class MEGRE(GradientEcho):
     ) -> Sequence[NDArray[Any]]:
         """Return magnitude and phase of each echo in turn."""
         noisy = complex_in_noise(signal, sigma, rng)
-        phase = np.angle(noisy)
+        phase: Float = np.angle(noisy)
         if self.phase_steps:
-            phase = 2 * np.round(phase * 2048 / np.pi)
-            phase = np.where(phase == 4096, -4096, phase)
+            phase = phase_in_steps(phase)
         parts = np.stack([np.abs(noisy), phase], axis=-1).astype(np.float32)
         return list(np.moveaxis(parts.reshape(*parts.shape[:3], -1), -1, 0))
 
