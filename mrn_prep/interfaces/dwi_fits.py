@@ -21,6 +21,7 @@ from mrn_prep.models.dwi_quality import temporal_snr, tensor_quality
 from mrn_prep.models.gradient_check import check_directions
 from mrn_prep.models.ivim import fit_ivim
 from mrn_prep.models.noise import sigma_from_air, sigma_from_background
+from mrn_prep.models.noise_floor import without_log_bias
 from mrn_prep.models.quality import measured_volumes, series_quality
 from mrn_prep.models.slabs import fit_in_slabs
 
@@ -83,10 +84,15 @@ class FitInterface(MapInterface):
         """Return some volumes of the series, 0 where one was not measured."""
         return np.nan_to_num(array(image)[..., used], nan=0.0, copy=False)
 
-    def _fit(self, model: Any, image: Any, used: Any, inside: Any, noise: Any, **how: Any) -> Any:
-        """Fit a model to the volumes in use, some slices at a time."""
+    def for_logarithms(self, series: Any, table: tuple[Any, Any], inside: Any, noise: Any) -> Any:
+        """Return a series as a fit to logarithms takes it: single signed values bias these."""
+        if self.inputs.floor != "none" or noise is None or isinstance(noise, Denoised):
+            return series
+        return without_log_bias(np.nan_to_num(series, nan=0.0), *table, inside, noise)
+
+    def _fit(self, model: Any, series: Any, inside: Any, noise: Any, **how: Any) -> Any:
+        """Fit a model to a series, some slices at a time."""
         fit = partial(model, n_threads=self.inputs.n_threads, **how)
-        series = array(image) if used.all() else array(image)[..., used]
         return fit_in_slabs(fit, series, inside, noise, rician=self.rician)
 
 
@@ -121,8 +127,11 @@ class FitDTI(FitInterface):
         weighted, measured = b_s_mm2 > B0_MAX, measured_volumes(raw, inside)
         unweighted = raw[..., ~weighted]
         del raw  # makes room for the fit
+        series = array(image)
+        if self.inputs.method == "wls":
+            series = self.for_logarithms(series, (b_s_mm2, bvecs), inside, noise)
         fit, used = map_dti(
-            array(image), b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b,
+            series, b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b,
             method=self.inputs.method, rician=self.rician, n_threads=self.inputs.n_threads,
         )  # fmt: skip
         doubt = check_directions(fit.v1, fit.fa, voxel_mm(image), inside).clearly_better
@@ -169,12 +178,14 @@ class FitADC(FitInterface):
     output_spec = _FitADCOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        image, inside, b_s_mm2, _, raw = self.loaded()
+        image, inside, b_s_mm2, bvecs, raw = self.loaded()
         noise, sigma = self.series_noise(raw, inside)
         used = select_adc_volumes(b_s_mm2, self.inputs.low_b)
         lowest = raw[..., b_s_mm2 <= b_s_mm2.min() + B0_MAX]
         del raw
-        fit = self._fit(fit_adc, image, used, inside, noise, b_s_mm2=b_s_mm2[used])
+        series = array(image) if used.all() else array(image)[..., used]
+        series = self.for_logarithms(series, (b_s_mm2[used], bvecs[used]), inside, noise)
+        fit = self._fit(fit_adc, series, inside, noise, b_s_mm2=b_s_mm2[used])
         self.write(runtime, image, adc=fit.adc_mm2_s, adc_se=fit.adc_se_mm2_s,
                    adc_status=fit.status)  # fmt: skip
         self.tell(
@@ -211,9 +222,8 @@ class FitIVIM(FitInterface):
     def _run_interface(self, runtime: Any) -> Any:
         image, inside, b_s_mm2, _, raw = self.loaded()
         noise, _ = self.series_noise(raw, inside)
-        used = np.ones(b_s_mm2.size, np.bool_)
         fit = self._fit(
-            fit_ivim, image, used, inside, noise, b_s_mm2=b_s_mm2, method=self.inputs.method
+            fit_ivim, array(image), inside, noise, b_s_mm2=b_s_mm2, method=self.inputs.method
         )
         # where D* cannot be told f and D still are
         of_f = np.where(np.isfinite(fit.f), np.uint8(0), fit.status)

@@ -84,3 +84,43 @@ def test_noise_floor_of_a_raw_series_is_taken_out_and_left_in_on_request(given, 
     assert with_floor / truth - 1 < -0.05
     assert "noise-floor" in told["ValidityFlags"]
     assert "noise-floor" not in facts["ValidityFlags"]
+
+
+@pytest.fixture
+def real(given, weak, tmp_path):
+    """The same in Gaussian noise, as the real part of complex images has it; SNR 12."""
+    image = nb.load(given["in_file"])
+    data = np.asarray(image.dataobj, np.float64)
+    mask = np.asarray(nb.load(given["mask"]).dataobj) > 0
+    sigma = np.median(data[mask][:, 0]) / 12
+    data[~mask] = 0.0  # its own noise is that of magnitudes
+    noisy = data + np.random.default_rng(0).normal(0, sigma, data.shape)
+    path = tmp_path / "real.nii"
+    nb.Nifti1Image(noisy.astype(np.float32), image.affine).to_filename(path)
+    return given | {"in_file": str(path), "raw_file": str(path)}, weak[1], sigma
+
+
+@pytest.mark.parametrize(("fit", "name"), [(FitDTI, "md"), (FitADC, "adc")])
+def test_signed_series_has_no_floor_and_its_noise_is_that_of_the_air(given, real, fit, name):
+    series, chosen, sigma = real
+
+    def median(inputs, **how):
+        out = fit(**inputs, **how).run().outputs
+        return np.nanmedian(nb.load(getattr(out, name)).get_fdata()[chosen]), out.facts
+
+    truth, _ = median(given)
+    found, facts = median(series, floor="none")
+    assert abs(found / truth - 1) < 0.02
+    assert not {"noise-floor", "no-se"} & set(facts["ValidityFlags"])
+    assert facts["Quality"]["noise_sigma"] == pytest.approx(sigma, rel=0.02)
+
+
+def test_signed_series_of_unknown_noise_has_no_floor_either(given, real, tmp_path):
+    series, _, _ = real
+    image, mask = nb.load(series["in_file"]), nb.load(series["mask"]).get_fdata() > 0
+    path = tmp_path / "blanked.nii"
+    nb.Nifti1Image(image.get_fdata() * mask[..., None], image.affine).to_filename(path)
+    blanked = series | {"in_file": str(path), "raw_file": str(path)}
+    flags = [FitDTI(**blanked, floor=floor).run().outputs.facts["ValidityFlags"]
+             for floor in ("none", "removed")]  # fmt: skip
+    assert ["noise-floor" in told for told in flags] == [False, True]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mrn_prep.errors import GridMismatchError
-from mrn_prep.interfaces.dwi_series import AverageShells, CombineRuns
+from mrn_prep.interfaces.dwi_series import AverageShells, CombineRuns, RealPart
 
 AFFINE = np.diag([-2.0, 2, 4, 1])
 SHAPE = (30, 30, 5)
@@ -124,3 +124,47 @@ def test_pictures_are_means_of_what_was_measured(tmp_path, monkeypatch):
     # an empty volume is no image
     assert means[5, 5, 2].tolist() == [100.0, 25.0]
     assert means[0, 0, 0].tolist() == [100.0, 30.0]
+
+
+def complex_part(folder, name, axis=2, n=3):
+    """Write magnitude and phase of the limb in noise; the phase turns from slice to slice."""
+    rng = np.random.default_rng(len(name))
+    x, _, z = np.indices(SHAPE)
+    noise = rng.normal(0, 5, (2, *SHAPE, n))
+    turn = np.exp(1j * (0.1 * x + 2.5 * z))[..., None]
+    image = np.moveaxis(100 * limb()[..., None] * turn + noise[0] + 1j * noise[1], 2, axis)
+    steps = 2 * np.round(np.angle(image) * 2048 / np.pi)
+    size = [2.0, 2, 2, 1]
+    size[axis] = 4
+    files = []
+    for kind, data in (("mag", np.abs(image)), ("phase", np.where(steps == 4096, -4096, steps))):
+        data = data[..., 0] if n == 1 else data
+        write(folder, f"{name}-{kind}", data, [0] * n, np.diag(size))
+        files.append(str(folder / f"{name}-{kind}.nii.gz"))
+    return files
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_real_part_has_no_floor_whatever_axis_the_slices_lie_along(tmp_path, monkeypatch, axis):
+    monkeypatch.chdir(tmp_path)
+    parts = [complex_part(tmp_path, "one", axis), complex_part(tmp_path, "single", axis, n=1)]
+    magnitudes, phases = map(list, zip(*parts, strict=True))
+    out = RealPart(in_files=magnitudes, phase_files=phases).run().outputs
+    assert out.out_file == out.out_files[0]
+    for file, magnitude_file in zip(out.out_files, magnitudes, strict=True):
+        image, magnitude = nb.load(file), nb.load(magnitude_file)
+        assert image.shape == magnitude.shape
+        np.testing.assert_array_equal(image.affine, magnitude.affine)
+        real = np.moveaxis(image.get_fdata().reshape(*image.shape[:3], -1), axis, 2)
+        assert np.median(real[limb() > 0]) == pytest.approx(100, abs=1.5)
+        air = real[limb() == 0]
+        assert abs(air.mean()) < 0.4 and air.std() == pytest.approx(5, rel=0.1)
+    assert out.facts["EstimationMethod"] == "real part of complex images"
+    assert out.facts["EstimationReference"] == ["doi:10.1016/j.neuroimage.2015.07.074"]
+
+
+def test_phase_on_another_grid_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (one, _), (_, other) = (complex_part(tmp_path, f"axis{axis}", axis) for axis in (0, 2))
+    with pytest.raises(GridMismatchError):
+        RealPart(in_files=[one], phase_files=[other]).run()

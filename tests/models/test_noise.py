@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mrn_prep.models.noise import rician_noise, sigma_from_background
+from mrn_prep.models.noise import rician_noise, sigma_from_air, sigma_from_background
 
 
 def legs():
@@ -115,3 +115,23 @@ def test_non_finite_air_is_left_out():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="limb_mask"):
         sigma_from_background(np.ones((4, 4, 4)), np.ones((4, 4, 5), bool))
+
+
+@pytest.mark.parametrize("sigma", [0.3, 700.0])
+def test_sigma_of_signed_air_is_found_beside_ghosts(sigma):
+    limb = legs()
+    clean = np.where(limb, 30 * sigma, 0.0)[..., None] * np.array([1.0, 0.6])
+    noise = np.random.default_rng(0).normal(0, sigma, clean.shape)
+    assert abs(sigma_from_air(clean + noise, limb) / sigma - 1) < 0.02
+    clean[20:45, 72:92] += 5 * sigma
+    assert abs(sigma_from_air(clean + noise, limb) / sigma - 1) < 0.02
+
+
+def test_signed_air_that_tells_nothing_gives_no_sigma():
+    limb = legs()
+    noise = np.random.default_rng(0).normal(0, 3.0, limb.shape)
+    assert np.isnan(sigma_from_air(noise * limb, limb))
+    assert np.isnan(sigma_from_air(np.abs(noise), limb))
+    assert np.isnan(sigma_from_air(noise, np.ones_like(limb)))
+    with pytest.raises(ValueError, match="must be"):
+        sigma_from_air(noise[0], limb)

@@ -6,7 +6,7 @@ import pytest
 from mrn_prep.models.dti import axial_tensor, fit_dti, tensor_signal
 from mrn_prep.models.dti_map import map_dti
 from mrn_prep.models.noise import rician_noise
-from mrn_prep.models.noise_floor import without_floor
+from mrn_prep.models.noise_floor import _signed_excess, without_floor, without_log_bias
 from mrn_prep.phantom.gradients import table
 
 B, G = table(30, 1000.0)
@@ -79,3 +79,34 @@ def test_order_in_memory_does_not_matter():
 def test_shapes_that_disagree_are_refused():
     with pytest.raises(ValueError, match="must be"):
         without_floor(np.ones((2, 2, 2, 3)), B, G, np.ones((2, 2, 2), bool), 1.0)
+
+
+def signed(snr, seed=0):
+    signal = np.broadcast_to(tensor_signal(1.0, MUSCLE, B, G), (*SHAPE, B.size))
+    return signal + np.random.default_rng(seed).normal(0, 1 / snr, signal.shape)
+
+
+@pytest.mark.parametrize("rho", [0.05, 0.5, 2.0, 6.0])
+def test_mean_logarithm_of_positive_values_is_that_of_many_draws(rho):
+    drawn = rho + np.random.default_rng(0).normal(size=400_000)
+    expected = np.log(drawn[drawn > 0]).mean() - np.log(rho)
+    assert _signed_excess(np.array([rho]))[0] == pytest.approx(expected, abs=0.008)
+
+
+def test_logarithms_of_signed_values_give_the_mean_diffusivity():
+    for snr, before, within in ((6, 0.04, 0.035), (8, 0.035, 0.025), (15, 0.015, 0.01)):
+        series = signed(snr)
+        freed = without_log_bias(series, B, G, MASK, 1 / snr)
+        assert abs(md_bias(freed, snr, rician=False)) < within
+        # what is not positive, and what is small, pull against each other
+        if snr > 6:
+            assert md_bias(series, snr, rician=False) > before - 0.02
+
+
+def test_signed_values_without_logarithm_are_left_out():
+    series = signed(3)
+    freed = without_log_bias(series, B, G, MASK, 1 / 3)
+    np.testing.assert_array_equal(freed == 0, series <= 0)
+    assert np.isfinite(freed).all() and (series <= 0).mean() > 0.05
+    unknown = without_log_bias(series, B, G, MASK, np.nan)
+    np.testing.assert_array_equal(unknown, series.astype(np.float32))

@@ -57,3 +57,11 @@ def test_nothing_comes_of_nothing():
 def test_wrong_arguments_are_named(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         real_part(*arguments)
+
+
+def test_edge_of_the_image_has_no_floor():
+    magnitude, phase = complex_images(np.zeros(SHAPE), 1.0, np.random.default_rng(3))
+    real = real_part(magnitude, phase)
+    border = np.concatenate([real[:2].ravel(), real[-2:].ravel(), real[:, :2].ravel()])
+    assert abs(border.mean()) < 0.03
+    assert border.std() == pytest.approx(1.0, rel=0.03)

@@ -192,6 +192,29 @@ def test_diffusion_builds_for_every_phase_encoding(session, dwi, tmp_path, pe_ax
         assert init_session_wf(lone, options=options, out_dir=str(tmp_path)).list_node_names()
 
 
+@pytest.mark.parametrize("n_files", [1, 2])
+def test_phase_is_taken_off_before_anything_else(session, dwi, tmp_path, n_files):
+    tables = {"bval_files": dwi.bval_files * n_files, "bvec_files": dwi.bvec_files * n_files}
+    both = replace(dwi, files=dwi.files * n_files, phase_files=dwi.files * n_files, **tables)
+    for values in all_values("dwi"):
+        options = Options().with_values("dwi", values)
+        wf = init_session_wf(
+            replace(session, series=(both,)), options=options, out_dir=str(tmp_path)
+        )
+        nodes = {node.name: node for node in wf._get_all_nodes() if hasattr(node, "inputs")}
+        assert nodes["adc"].inputs.floor == "none"
+        # no step but the first reads what the scanner wrote
+        for name, node in nodes.items():
+            read = [getattr(node.inputs, f, None) for f in ("in_file", "raw_file", "in_files")]
+            assert name == "real" or not any(isdefined(file) and file for file in read)
+    magnitudes = init_session_wf(
+        replace(session, series=(both.without_phase(),)), options=Options(), out_dir=str(tmp_path)
+    )
+    names = {name.rpartition(".")[2]: name for name in magnitudes.list_node_names()}
+    assert "real" not in names
+    assert magnitudes.get_node(names["adc"]).inputs.floor == "removed"
+
+
 def test_each_series_leaves_the_session_on_its_own(session, tmp_path):
     wf = init_session_wf(session, options=Options(), out_dir=str(tmp_path))
     assert set(written(wf)) == {

@@ -6,6 +6,7 @@ import numpy as np
 
 from mrn_prep.models.dti import fit_dti
 from mrn_prep.models.ivim import fit_ivim
+from mrn_prep.models.phase import real_part
 from mrn_prep.phantom.gradients import to_fsl
 from mrn_prep.phantom.series.blips import with_blips
 from mrn_prep.phantom.sites import site
@@ -82,3 +83,23 @@ def test_blips_are_those_of_the_series_reversed(site_index):
     assert len({s["TotalReadoutTime"] for s in sidecars}) == 1
     assert blips.gradients[0].tolist() == [0, 0] and blips.grid == dwi.grid
     assert blips.true_maps(None, 0.0) == []
+
+
+def test_phase_is_smooth_and_freed_of_it_the_signal_is_there(view, site_index):
+    seen = view("dwi", site_index)
+    series = replace(seen.series, with_phase=True)
+    inside = seen.pure("vastus")
+    sigma = 0.1 * seen.signal[inside].mean()
+    plain = seen.series.images(seen.signal, sigma, np.random.default_rng(0))
+    magnitude, steps = series.images(seen.signal, sigma, np.random.default_rng(0))
+    assert [dict(file.entities) for file in series.files()] == [{"part": "mag"}, {"part": "phase"}]
+    assert [dict(file.entities) for file in seen.series.files()] == [{}] and len(plain) == 1
+    assert magnitude.shape == steps.shape == plain[0].shape
+    phase = steps * np.pi / 4096
+    volumes = np.exp(1j * phase)
+    # no two volumes have one phase
+    alike = np.abs((volumes[inside][:, 1:] * volumes[inside][:, :1].conj()).mean(axis=0))
+    assert np.median(alike) < 0.6 and alike.max() < 0.98
+    real = real_part(magnitude, phase)
+    assert abs((real - seen.signal)[seen.signal == 0].mean()) < 0.05 * sigma
+    assert abs((real - seen.signal)[inside].mean()) < 0.1 * sigma
