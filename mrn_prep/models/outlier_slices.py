@@ -235,7 +235,8 @@ def repair_slices(
     Parameters
     ----------
     signal : array, shape (x, y, z, n)
-        A series whose volumes lie on top of one another.
+        A series whose volumes lie on top of one another. Voxels that a moved volume did not
+        reach (not finite) have no part: they would look dark.
     b_s_mm2, bvecs, mask, slice_axis
         As of `predict_slices`.
     options : OutlierOptions, optional
@@ -254,6 +255,9 @@ def repair_slices(
     """
     options = options or OutlierOptions()
     b, g = np.asarray(b_s_mm2, dtype=np.float64), np.asarray(bvecs, dtype=np.float64)
+    mask = np.array(mask, dtype=np.bool_)
+    for i in range(signal.shape[-1]):  # by volumes, as a copy of the series takes room
+        mask &= np.isfinite(signal[..., i])
     count, sums = _slice_sums(signal, mask, slice_axis)
     profile = np.where(count[:, None] >= options.fewest_voxels, sums, np.nan).T
     outlier = lost_slices(profile, log_design(b, g)).T

@@ -54,6 +54,21 @@ def test_slices_that_lost_nothing_are_kept():
     assert sum(found) == 0
 
 
+@pytest.mark.parametrize("part", [0.3, 1.0])
+def test_what_a_moved_volume_did_not_reach_is_not_taken_for_dark(part):
+    series, bad = spoilt(0.02, 0.4)
+    series = series.copy()
+    columns = int(part * series.shape[0])
+    series[:columns, :, -1, 5:20] = np.nan
+    repaired, found = repair_slices(series, B, G, LIMB.mask)
+    np.testing.assert_array_equal(found.outlier[:-1], bad[:-1])
+    if part == 1:
+        assert not found.outlier[-1].any()
+    else:
+        np.testing.assert_array_equal(found.outlier[-1], bad[-1])
+    np.testing.assert_array_equal(np.isnan(repaired), np.isnan(series))
+
+
 def test_error_of_fa_is_that_of_fewer_volumes():
     series, bad = spoilt(0.15, 0.4, gain_sd=0.0)
     repaired, _ = repair_slices(series, B, G, LIMB.mask)
