@@ -129,7 +129,9 @@ class MapB1Pair(_MapB1):
         missing = mean(weight * np.exp(-times[0] / fit.t1_s)) / mean(weight)
         with np.errstate(divide="ignore"):
             dam: Float = -times[0] / np.log(missing)
-        return dam
+        # beyond the flip-angle series, the usual T1 is nearer to the truth than full recovery
+        known = dam[np.isfinite(dam)]
+        return np.where(np.isfinite(dam), dam, np.median(known) if known.size else np.nan)
 
 
 _MAX_PASSES = 20
