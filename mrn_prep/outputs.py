@@ -442,11 +442,6 @@ def files_of(modality: str, skip: Collection[str] = ()) -> tuple[FileSpec, ...]:
     )
 
 
-def summarised() -> Iterator[MapSpec]:
-    """Yield the maps that have rows in the ROI tables."""
-    return (spec for spec in OUTPUTS.values() if spec.summarise)
-
-
 def find_map(entities: Mapping[str, str]) -> MapSpec | None:
     """Return the row of a value map from the entities of its name.
 

@@ -19,9 +19,11 @@ from mrn_prep.models._t2_kernel import MAX_RELATIVE_SE, MIN_RESIDUAL_DOF, NOISE_
 from mrn_prep.models.fat_water_field import by_chunks, make_search, map_field
 from mrn_prep.models.megre import FAT_PEAKS, FatPeaks, fat_phasor
 from mrn_prep.models.status import Reason
-from mrn_prep.models.t2star import T2STAR_MAX_S, T2STAR_MIN_S
 
 Float = NDArray[np.float64]
+
+T2STAR_MIN_S, T2STAR_MAX_S = 0.001, 0.5
+"""A T2* outside is out of range."""
 
 PDFF_MIN, PDFF_MAX = -0.5, 1.5
 """Noise may bring a fraction below 0 or above 1; beyond these the model is not the signal's."""
