@@ -9,7 +9,8 @@ from mrn_prep.io.derivatives import file_path, map_path
 from mrn_prep.io.tables import dictionary
 from mrn_prep.measure.flags import FLAGS
 from mrn_prep.models.status import Reason
-from mrn_prep.outputs import FILES, OUTPUTS, QUALITY
+from mrn_prep.outputs import FILES, OUTPUTS
+from mrn_prep.quality import QUALITY
 
 PAGE = Path(__file__).with_name("outputs.md")
 _ENTITIES = {"subject": "XX"}

@@ -14,7 +14,7 @@ from mrn_prep.measure.maps import DerivedMap, find_maps
 from mrn_prep.measure.placement import Placement
 from mrn_prep.measure.references import FROM_TABLE, METHOD, METRIC, relative_signals
 from mrn_prep.measure.statistics import RegionStatistics, region_statistics
-from mrn_prep.outputs import quality_of
+from mrn_prep.quality import quality_of
 
 MAX_FAT_PERCENT = 10.0
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mrn_prep.io.names import together
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.status import Reason
-from mrn_prep.outputs import quality_of
+from mrn_prep.quality import quality_of
 from mrn_prep.reports import charts, diffusion, figures, html, perfusion, tracts, views
 from mrn_prep.reports.closeups import CloseUp, closeups_of, strip
 from mrn_prep.reports.figures import Grid
