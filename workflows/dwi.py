@@ -210,6 +210,8 @@ class _Steps:
         self._turned(node)
         self._raw(node, raw_file="file")
         self.wf.connect([(node, self.outputs, same(*_fields(name)))])
+        if self.motion is not None:
+            self.wf.connect([(self.motion, node, same("sampling"))])
         if self.noise is not None:
             noise = same("sigma", "n_components", "noise_fraction")
             self.wf.connect([(self.noise, node, noise)])

@@ -14,6 +14,7 @@ from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
 from mrn_prep.interfaces.dwi import SeriesInputSpec
 from mrn_prep.io.gradients import read_gradients, to_scanner_axes
 from mrn_prep.io.images import array, load, same_grid, voxel_mm
+from mrn_prep.io.sampling import read_sampling
 from mrn_prep.models.adc import fit_adc, select_adc_volumes
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti_map import map_dti
@@ -23,6 +24,7 @@ from mrn_prep.models.ivim import fit_ivim
 from mrn_prep.models.noise import sigma_from_air, sigma_from_background
 from mrn_prep.models.noise_floor import without_log_bias
 from mrn_prep.models.quality import measured_volumes, series_quality
+from mrn_prep.models.sampling import Sampling
 from mrn_prep.models.slabs import fit_in_slabs
 
 MIN_DIRECTIONS = 15
@@ -41,6 +43,7 @@ class FitInputSpec(SeriesInputSpec):
     sigma = File(exists=True, desc="noise of the raw series, from denoising")
     n_components = File(exists=True, requires=["sigma"], desc="components that denoising kept")
     noise_fraction = File(exists=True, requires=["sigma"], desc="noise left beside them")
+    sampling = File(exists=True, desc="where the volumes were read, if they were moved")
     low_b = traits.Bool(False, usedefault=True, desc="keep 5 < b < 200 s/mm2")
     floor = traits.Enum(
         "removed", "left", "none", usedefault=True,
@@ -90,10 +93,18 @@ class FitInterface(MapInterface):
             return series
         return without_log_bias(np.nan_to_num(series, nan=0.0), *table, inside, noise)
 
-    def _fit(self, model: Any, series: Any, inside: Any, noise: Any, **how: Any) -> Any:
-        """Fit a model to a series, some slices at a time."""
-        fit = partial(model, n_threads=self.inputs.n_threads, **how)
-        return fit_in_slabs(fit, series, inside, noise, rician=self.rician)
+    @property
+    def read_at(self) -> Sampling | None:
+        """Where the volumes of the series were read; None if they lie as they were acquired."""
+        return read_sampling(self.inputs.sampling) if self.inputs.sampling else None
+
+    def _fit(self, model: Any, series: Any, inside: Any, noise: Any, used: Any, **how: Any) -> Any:
+        """Fit a model to some volumes of a series, some slices at a time."""
+        fit, read = partial(model, n_threads=self.inputs.n_threads, **how), self.read_at
+        return fit_in_slabs(
+            fit, series, inside, noise, rician=self.rician,
+            sampling=None if read is None else read.of(used),
+        )  # fmt: skip
 
 
 class _FitDTIOutputSpec(FactsOutputSpec):
@@ -132,7 +143,8 @@ class FitDTI(FitInterface):
             series = self.for_logarithms(series, (b_s_mm2, bvecs), inside, noise)
         fit, used = map_dti(
             series, b_s_mm2, bvecs, inside, noise, low_b=self.inputs.low_b,
-            method=self.inputs.method, rician=self.rician, n_threads=self.inputs.n_threads,
+            method=self.inputs.method, rician=self.rician, sampling=self.read_at,
+            n_threads=self.inputs.n_threads,
         )  # fmt: skip
         doubt = check_directions(fit.v1, fit.fa, voxel_mm(image), inside).clearly_better
         self.write(
@@ -185,7 +197,7 @@ class FitADC(FitInterface):
         del raw
         series = array(image) if used.all() else array(image)[..., used]
         series = self.for_logarithms(series, (b_s_mm2[used], bvecs[used]), inside, noise)
-        fit = self._fit(fit_adc, series, inside, noise, b_s_mm2=b_s_mm2[used])
+        fit = self._fit(fit_adc, series, inside, noise, used, b_s_mm2=b_s_mm2[used])
         self.write(runtime, image, adc=fit.adc_mm2_s, adc_se=fit.adc_se_mm2_s,
                    adc_status=fit.status)  # fmt: skip
         self.tell(
@@ -223,8 +235,9 @@ class FitIVIM(FitInterface):
         image, inside, b_s_mm2, _, raw = self.loaded()
         noise, _ = self.series_noise(raw, inside)
         fit = self._fit(
-            fit_ivim, array(image), inside, noise, b_s_mm2=b_s_mm2, method=self.inputs.method
-        )
+            fit_ivim, array(image), inside, noise, slice(None), b_s_mm2=b_s_mm2,
+            method=self.inputs.method,
+        )  # fmt: skip
         # where D* cannot be told f and D still are
         of_f = np.where(np.isfinite(fit.f), np.uint8(0), fit.status)
         self.write(

@@ -14,6 +14,7 @@ from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
 from mrn_prep.interfaces.dwi import SeriesInputSpec
 from mrn_prep.io.gradients import read_gradients, write_gradients
 from mrn_prep.io.images import array, load, same_grid, voxel_mm
+from mrn_prep.io.sampling import write_sampling
 from mrn_prep.io.tables import frame, write_table
 from mrn_prep.io.transforms import write_itk
 from mrn_prep.models.eddy import Distortion, MotionEddyResult, correct_motion_eddy
@@ -44,6 +45,7 @@ class _CorrectMotionOutputSpec(FactsOutputSpec):
     bvec_file = File(exists=True, desc="directions turned with the volumes (FSL's convention)")
     confounds = File(exists=True, desc="parameters of each volume")
     xfm = File(exists=True, desc="rigid transforms from the reference to each volume (ITK)")
+    sampling = File(exists=True, desc="where each volume was read; not set if the series stays")
 
 
 class CorrectMotion(MapInterface):
@@ -77,6 +79,9 @@ class CorrectMotion(MapInterface):
         self._results["confounds"] = str(write_table(table, folder / "confounds.tsv", "confounds"))
         world = rigid_to_world(_applied(result), image.affine, image.shape[:3], size)
         self._results["xfm"] = str(write_itk(world, folder / "motion.txt"))
+        if result.sampling is not None:
+            path = write_sampling(result.sampling, folder / "sampling.npz")
+            self._results["sampling"] = str(path)
         framewise = float(np.nanmean(result.framewise_mm[1:]))
         eddy = self.inputs.pe_axis is not None
         self.tell(

@@ -3,9 +3,12 @@
 import numpy as np
 from numba import njit, prange
 
+from mrn_prep.models._retained_kernel import noise_power, propagate
 from mrn_prep.models.status import Reason
 
-_MIN_RESIDUAL_DOF = 6
+MIN_RESIDUAL_DOF = 6
+"""Below this many degrees of freedom residuals do not tell the noise."""
+
 # Noise across the gradient, enlarged from its mean to what covers 68 % of isotropic voxels:
 # (χ²₅;0.68 - 1) / 4 for FA; for AD - RD the same of the eigenvalues of a Gaussian matrix.
 _FA_ACROSS = 1.22
@@ -67,6 +70,12 @@ def _substitute(lower, x):  # type: ignore[no-untyped-def]
         for k in range(r):
             x[r] -= lower[r, k] * x[k]
         x[r] /= lower[r, r]
+    _back(lower, x)
+
+
+@njit(cache=True, error_model="numpy")
+def _back(lower, x):  # type: ignore[no-untyped-def]
+    """Solve Lᵀ x = x in place."""
     for r in range(6, -1, -1):
         for k in range(r + 1, 7):
             x[r] -= lower[k, r] * x[k]
@@ -74,32 +83,36 @@ def _substitute(lower, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _inverse(lower):  # type: ignore[no-untyped-def]
-    """Inverse of L Lᵀ; its rows are its columns."""
-    inverse = np.eye(7)
-    for r in range(7):
-        _substitute(lower, inverse[r])
-    return inverse
+def _covariance(design, weight, lower, misfit, left, v):  # type: ignore[no-untyped-def]
+    """Covariance of the coefficients, over sigma², for noise as of row `v` of `NoiseRows`.
 
-
-@njit(cache=True, error_model="numpy")
-def _covariance(design, weight, lower, shares, kept, basis):  # type: ignore[no-untyped-def]
-    """Covariance of the coefficients for noise as `RetainedNoise` describes it, over σ²."""
-    cov = _inverse(lower) * shares[0]
-    error = np.empty(7)
-    for k in range(min(basis.shape[0], int(np.ceil(kept)))):
-        share = min(1.0, kept - k)
-        excess = max(shares[1] * share * share - shares[0], 0.0)
-        error[:] = 0
-        for i in range(weight.size):
-            for r in range(7):
-                # noise / S in ln S, times the weight S²
-                error[r] += design[i, r] * np.sqrt(weight[i]) * basis[k, i]
-        _substitute(lower, error)
+    `misfit` is the sum of weighted squared residuals over sigma². What it has beyond the noise
+    (edges that do not lie still) counts as more noise of every volume.
+    """
+    n, used = weight.size, 0
+    whitened = np.empty((7, n))  # orthonormal rows: noise / S in ln S, times the weight S²
+    for i in range(n):
+        used += weight[i] > 0
         for r in range(7):
-            for c in range(7):
-                cov[r, c] += excess * error[r] * error[c]
-    return cov
+            whitened[r, i] = np.sqrt(weight[i]) * design[i, r]
+            for k in range(r):
+                whitened[r, i] -= lower[r, k] * whitened[k, i]
+            whitened[r, i] /= lower[r, r]
+    covariance = np.empty((7, 7))
+    propagate(whitened, left, v, covariance)
+    freedom = used - 7
+    if freedom >= MIN_RESIDUAL_DOF:
+        expected = noise_power(weight, left, v) - np.trace(covariance)
+        # noise alone goes beyond three standard deviations in less than one voxel of a hundred
+        excess = (misfit - expected * (1 + 3 * np.sqrt(2 / freedom))) / freedom
+        if 0 < excess < np.inf:
+            for r in range(7):
+                covariance[r, r] += excess
+    for _ in range(2):  # from both sides
+        for c in range(7):
+            _back(lower, covariance[c])
+        covariance = covariance.T.copy()
+    return covariance
 
 
 @njit(cache=True, error_model="numpy")
@@ -203,9 +216,7 @@ def _measures(d, evals, evecs, cov, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def fit_rows(  # type: ignore[no-untyped-def]
-    signal, design, pinv, sigma, shares, kept, basis, patch, use_residuals, reweightings
-):
+def fit_rows(signal, design, pinv, left, use_residuals, reweightings):  # type: ignore[no-untyped-def]
     """Fit each row of `signal`: columns of the maps as in `DTIResult`, and the status."""
     n_voxels, n = signal.shape
     maps = np.full((n_voxels, 13), np.nan)
@@ -234,9 +245,10 @@ def fit_rows(  # type: ignore[no-untyped-def]
         if not evals[2] > 0:
             status[voxel] = _OUT_OF_RANGE
             continue
-        noise = sigma[voxel]
-        if use_residuals and n_used - 7 >= _MIN_RESIDUAL_DOF:
-            noise = np.sqrt(np.sum(weight * (log_s - design @ beta) ** 2) / (n_used - 7))
-        cov = _covariance(design, weight, lower, shares[voxel], kept[voxel], basis[patch[voxel]])
+        noise = left.sigma[voxel]
+        misfit = np.sum(weight * (log_s - design @ beta) ** 2)
+        if use_residuals and n_used - 7 >= MIN_RESIDUAL_DOF:
+            noise = np.sqrt(misfit / (n_used - 7))
+        cov = _covariance(design, weight, lower, misfit / noise**2, left, voxel)
         _measures(beta, evals, evecs, cov * noise**2, maps[voxel])
     return maps, status

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from mrn_prep.models._dti_kernel import (
+    MIN_RESIDUAL_DOF,
     _covariance,
     _eigen,
     _logarithms,
@@ -14,9 +15,6 @@ from mrn_prep.models._dti_kernel import (
 )
 from mrn_prep.models._noise_kernel import mean_excess
 from mrn_prep.models.status import Reason
-
-MIN_RESIDUAL_DOF = 6
-"""Below this many degrees of freedom a standard error from residuals is too small."""
 
 _MAX_STEPS, _TOLERANCE = 50, 1e-8
 _FLOOR_ROUNDS, _FLOOR_TOLERANCE = 10, 1e-3
@@ -174,14 +172,12 @@ def _reject(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fit_rows(  # type: ignore[no-untyped-def]
-    signal, sigma, shares, kept, basis, patch, design, rician, robust, cutoff
-):
+def fit_rows(signal, left, design, rician, robust, cutoff):  # type: ignore[no-untyped-def]
     """Fit each row: the maps of `DTIResult` and the fraction of outliers, and the reason."""
     n_voxels, n = signal.shape
     maps, status = np.full((n_voxels, 14), np.nan), np.zeros(n_voxels, np.uint8)
     log_s, usable, importance, target = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    beta, lower = np.empty(7), np.empty((7, 7))
+    beta, lower, sigma = np.empty(7), np.empty((7, 7)), left.sigma
     room = (np.empty(n), np.empty(n), np.empty(n), np.empty(7), np.empty(7))
     for v in range(n_voxels):
         for i in range(n):
@@ -209,13 +205,13 @@ def fit_rows(  # type: ignore[no-untyped-def]
             status[v] = _OUT_OF_RANGE
             continue
         level, freedom = sigma[v], used - n_out - 7
+        misfit = _cost(target, room[0], importance)
         if not level >= 0.0:
-            known = freedom >= MIN_RESIDUAL_DOF
-            level = np.sqrt(_cost(target, room[0], importance) / freedom) if known else np.nan
+            level = np.sqrt(misfit / freedom) if freedom >= MIN_RESIDUAL_DOF else np.nan
         weight = room[1]
         for i in range(n):
             weight[i] = importance[i] * room[0][i] ** 2
-        cov = _covariance(design, weight, lower, shares[v], kept[v], basis[patch[v]])
+        cov = _covariance(design, weight, lower, misfit / sigma[v] ** 2, left, v)
         _measures(beta, evals, evecs, cov * level**2, maps[v])
         maps[v, 13] = n_out / used
     return maps, status

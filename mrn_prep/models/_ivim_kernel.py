@@ -8,7 +8,8 @@ from numba import njit
 from mrn_prep.models._ivim_full import fit_full, full_gain
 from mrn_prep.models._ivim_protocol import DSTAR_MAX, LOW_MIN
 from mrn_prep.models._ivim_segmented import fit_segmented
-from mrn_prep.models._noise_kernel import mean_excess, propagate
+from mrn_prep.models._noise_kernel import mean_excess
+from mrn_prep.models._retained_kernel import propagate
 from mrn_prep.models.status import Reason
 
 NOISE_FLOOR_SIGMA = 3.0
@@ -57,15 +58,15 @@ def _predict(b, values):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _errors(signal, count, shared, gain, spread, level, noise, room, errors):  # type: ignore[no-untyped-def]
+def _errors(signal, count, shared, gain, spread, left, v, room, errors):  # type: ignore[no-untyped-def]
     """Write standard errors, from the gain by b-value."""
     by_volume, covariance = room
-    shares, kept, basis = noise
+    level = left.sigma[v]
     for i in range(signal.size):
         g = shared.group[i]
         for k in range(4):
             by_volume[k, i] = gain[k, g] / count[g] if signal[i] > 0.0 else 0.0
-    propagate(by_volume, shares, kept, basis, covariance)
+    propagate(by_volume, left, v, covariance)
     if not level >= 0.0:
         freedom = np.sum(count) - 4.0
         level = np.sqrt(spread / freedom) if freedom >= MIN_RESIDUAL_DOF else np.nan
@@ -114,12 +115,10 @@ def _residual(s, count, b, values, spread):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fit_rows(  # type: ignore[no-untyped-def]
-    signal, sigma, shares, kept, basis, patch, shared, full, rician
-):
+def fit_rows(signal, left, shared, full, rician):  # type: ignore[no-untyped-def]
     """Fit each row: f, D, D*, S0, then their standard errors, and the reason."""
     n_voxels, n = signal.shape
-    m = shared.b.size
+    m, sigma = shared.b.size, left.sigma
     maps, status = np.full((n_voxels, 8), np.nan), np.zeros(n_voxels, np.uint8)
     s, count, gain, x = np.empty(m), np.empty(m), np.empty((4, m)), np.empty(2)
     values, errors = np.empty(4), np.empty(4)
@@ -137,9 +136,8 @@ def fit_rows(  # type: ignore[no-untyped-def]
         for _ in range(2):
             if code != _FITTED:
                 break
-            left = _residual(s, count, shared.b, values, spread)
-            noise = (shares[v], kept[v], basis[patch[v]])
-            _errors(signal[v], count, shared, gain, left, sigma[v], noise, error_room, errors)
+            rest = _residual(s, count, shared.b, values, spread)
+            _errors(signal[v], count, shared, gain, rest, left, v, error_room, errors)
             if lost or not _lost(values, errors):
                 break
             lost = True

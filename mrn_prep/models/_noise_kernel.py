@@ -64,31 +64,3 @@ def log_moments(amplitude, sigma):  # type: ignore[no-untyped-def]
         excess, variance = _read(_LOG_EXCESS, rho), _read(_LOG_VARIANCE, rho)
         return excess, -np.expm1(-0.5 * rho * rho), 1.0 / variance
     return 0.0, 1.0, rho * rho - 1.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def propagate(gain, shares, kept, basis, covariance):  # type: ignore[no-untyped-def]
-    """Write the covariance, over sigma², of parameters whose change by the signal is `gain`.
-
-    `gain` is (p, n); the noise is as `mrn_prep.models.retained.RetainedNoise` describes it.
-    """
-    p, n = gain.shape
-    for r in range(p):
-        for c in range(r + 1):
-            total = 0.0
-            for i in range(n):
-                total += gain[r, i] * gain[c, i]
-            covariance[r, c] = shares[0] * total
-    error = np.empty(p)
-    for k in range(min(basis.shape[0], int(np.ceil(kept)))):
-        share = min(1.0, kept - k)
-        excess = max(shares[1] * share * share - shares[0], 0.0)
-        for r in range(p):
-            error[r] = 0.0
-            for i in range(n):
-                error[r] += gain[r, i] * basis[k, i]
-            for c in range(r + 1):
-                covariance[r, c] += excess * error[r] * error[c]
-    for r in range(p):
-        for c in range(r):
-            covariance[c, r] = covariance[r, c]

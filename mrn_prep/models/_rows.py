@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrn_prep.models.retained import RetainedNoise, untouched
+from mrn_prep.models.retained import NoiseRows, RetainedNoise, untouched
 from mrn_prep.models.status import Reason
 
 Float = NDArray[np.float64]
 Status = NDArray[np.uint8]
 
 _CHUNK = 8192  # rows at a time, so that copies in double precision stay small
-
-
-class NoiseRows(NamedTuple):
-    """Noise of some voxels: its level, and what denoising left (see `RetainedNoise`)."""
-
-    sigma: Float
-    shares: Float
-    kept: Float
-    basis: NDArray[np.float32]
-    patch: NDArray[np.int64]
 
 
 Fit = Callable[[Float, NoiseRows], tuple[Float, Status]]
@@ -66,20 +55,13 @@ def fit_masked(
     noise = untouched(np.ones(grid), n) if noise is None else noise
     where = np.flatnonzero(inside)
     rows = series.reshape(-1, n)
-    described = (level, noise.n_components, noise.patch)
-    per_voxel = [np.broadcast_to(values, grid).reshape(-1) for values in described]
-    all_shares = noise.shares.reshape(-1, 2)
-    basis = np.ascontiguousarray(noise.basis, np.float32)
     maps = np.full((n_maps, inside.size), np.nan)
     status = np.full(inside.size, Reason.OUTSIDE_MASK, np.uint8)
 
     def work(first: int) -> None:
         part = where[first : first + _CHUNK]
-        level, kept = (np.ascontiguousarray(a[part], float) for a in per_voxel[:2])
-        shares = np.ascontiguousarray(all_shares[part], float)
-        patch = np.ascontiguousarray(per_voxel[2][part], np.int64)
         block = np.ascontiguousarray(rows[part], np.float64)
-        found, status[part] = fit(block, NoiseRows(level, shares, kept, basis, patch))
+        found, status[part] = fit(block, noise.rows(level, part))
         maps[:, part] = found.T
 
     with ThreadPoolExecutor(n_threads) as pool:

@@ -8,7 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from mrn_prep.models._noise_kernel import log_moments, propagate
+from mrn_prep.models._noise_kernel import log_moments
+from mrn_prep.models._retained_kernel import propagate
 from mrn_prep.models._rows import NoiseRows, Status, fit_masked
 from mrn_prep.models.dti import B0_MAX_S_MM2, LOW_B_MAX_S_MM2
 from mrn_prep.models.retained import RetainedNoise
@@ -174,7 +175,7 @@ def fit_adc(
         )
 
     def fit(rows: Float, of: NoiseRows) -> tuple[Float, Status]:
-        found: tuple[Float, Status] = _fit_rows(rows, b * _B_SCALE, *of, rician)
+        found: tuple[Float, Status] = _fit_rows(rows, b * _B_SCALE, of, rician)
         return found
 
     maps, status = fit_masked(fit, 4, signal, b, mask, sigma, noise, n_threads)
@@ -254,12 +255,12 @@ def _search(log_s, b, x, sigma, floor, sums, gain):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _fit_rows(signal, b, sigma, shares, kept, basis, patch, rician):  # type: ignore[no-untyped-def]
+def _fit_rows(signal, b, left, rician):  # type: ignore[no-untyped-def]
     """Fit each row: ADC, its error, S0, its error, and the reason."""
     n_voxels, n = signal.shape
     maps, status = np.full((n_voxels, 4), np.nan), np.zeros(n_voxels, np.uint8)
     log_s, gain, sums, x = np.empty(n), np.empty((2, n)), np.empty(6), np.empty(2)
-    covariance = np.empty((2, 2))
+    covariance, sigma = np.empty((2, 2)), left.sigma
     for v in range(n_voxels):
         status[v], used = _usable(signal[v], b, sigma[v], log_s)
         if status[v] != _FITTED:
@@ -277,7 +278,7 @@ def _fit_rows(signal, b, sigma, shares, kept, basis, patch, rician):  # type: ig
             first, second = gain[0, i], gain[1, i]
             gain[0, i] = (sums[2] * first - sums[1] * second) / determinant
             gain[1, i] = (sums[0] * second - sums[1] * first) / determinant
-        propagate(gain, shares[v], kept[v], basis[patch[v]], covariance)
+        propagate(gain, left, v, covariance)
         s0 = np.exp(x[0])
         maps[v, 0], maps[v, 1] = x[1], level * np.sqrt(covariance[1, 1])
         maps[v, 2], maps[v, 3] = s0, s0 * level * np.sqrt(covariance[0, 0])

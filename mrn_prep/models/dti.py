@@ -268,16 +268,11 @@ def fit_dti(
     if noise is not None and sigma is None:
         raise ValueError("The noise left by denoising is known relative to sigma: give both.")
     noise = untouched(np.ones(grid), b.size) if noise is None else noise
-    sd = np.full(grid, np.nan) if sigma is None else np.broadcast_to(np.asarray(sigma), grid)
     maps, status = fit_rows(
         np.ascontiguousarray(signal[mask], dtype=float).reshape(-1, b.size),
         design,
         np.linalg.pinv(design),
-        np.ascontiguousarray(sd[mask], dtype=float).reshape(-1),
-        np.ascontiguousarray(noise.shares[mask], dtype=float).reshape(-1, 2),
-        np.ascontiguousarray(noise.n_components[mask], dtype=float).reshape(-1),
-        np.ascontiguousarray(noise.basis, dtype=np.float32),
-        np.ascontiguousarray(noise.patch[mask], dtype=np.int64).reshape(-1),
+        noise.rows(np.nan if sigma is None else sigma, np.flatnonzero(mask)),
         sigma is None,
         reweightings,
     )

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti import DTIResult, fit_dti, select_tensor_volumes
-from mrn_prep.models.dti_residual import residual_fraction
 from mrn_prep.models.dti_robust import fit_dti_nlls, fit_dti_restore
 from mrn_prep.models.noise_floor import without_floor
 from mrn_prep.models.quality import measured_volumes
+from mrn_prep.models.sampling import Sampling
 from mrn_prep.models.slabs import fit_in_slabs
 
 Float = NDArray[np.floating]
@@ -30,6 +30,7 @@ def map_dti(
     low_b: bool = False,
     method: Method = "wls",
     rician: bool = True,
+    sampling: Sampling | None = None,
     n_threads: int = 1,
 ) -> tuple[DTIResult, Bool]:
     """Fit the tensor to a processed series.
@@ -51,6 +52,8 @@ def map_dti(
         Weighted linear least squares; nonlinear; or nonlinear without volumes that do not belong.
     rician
         Whether the noise floor of magnitudes is taken into account.
+    sampling
+        Where the volumes were read, if they were resampled.
     n_threads
         Threads of the nonlinear fits.
 
@@ -74,8 +77,5 @@ def map_dti(
         return robust(signal, b, g, mask, sigma, rician=rician, n_threads=n_threads, **given)
 
     chosen = series if used.all() else series[..., used]
-
-    def residuals(signal: Float, mask: Bool, sigma: Float) -> Float:
-        return residual_fraction(signal, b, g, mask, sigma)
-
-    return fit_in_slabs(fit, chosen, mask, noise, rician=rician, residuals=residuals), used
+    read = None if sampling is None else sampling.of(used)
+    return fit_in_slabs(fit, chosen, mask, noise, rician=rician, sampling=read), used

@@ -211,7 +211,7 @@ def _fit(
 
     def fit(rows: Float, of: NoiseRows) -> tuple[Float, Status]:
         robust = cutoff is not None
-        found: tuple[Float, Status] = fit_rows(rows, *of, design, rician, robust, cutoff or 0.0)
+        found: tuple[Float, Status] = fit_rows(rows, of, design, rician, robust, cutoff or 0.0)
         return found
 
     maps, status = fit_masked(fit, 14, series, b, mask, sigma, noise, n_threads)

@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from mrn_prep.models import motion
 from mrn_prep.models.eddy_estimate import EddyOptions, Estimation, State
 from mrn_prep.models.motion import Float, Mask
-from mrn_prep.models.resample import grid_points, warp
+from mrn_prep.models.resample import warp
+from mrn_prep.models.sampling import Sampling
 from mrn_prep.models.status import Reason
-from mrn_prep.models.susceptibility import shown_at
+from mrn_prep.models.susceptibility import voxel_shift
 
 __all__ = [
     "HALF_SPHERE_IMBALANCE",
@@ -70,6 +71,8 @@ class MotionEddyResult:
     """False where directions cover half a sphere: eddy terms are then uncertain."""
     improved: bool
     """False where no motion made the volumes agree better: the series is then as it was."""
+    sampling: Sampling | None
+    """How `corrected` was read from the series; None if it is as it was."""
 
 
 class Distortion(NamedTuple):
@@ -180,19 +183,23 @@ def _result(
     rotated[used] = motion.rotate_bvecs(g[used], rigid[used])
     corrected = np.full(series.shape, np.nan, dtype=np.float32)
     to_mm = motion.voxel_to_centred_mm(mask.shape, voxel_mm)
-    voxels, density = grid_points(mask.shape), np.ones((), np.float32)
+    matrices: Float = np.broadcast_to(np.eye(4), (n, 4, 4))
+    curves: Float = np.zeros((n, n_eddy))
+    if estimate.improved:
+        matrices = np.linalg.inv(to_mm) @ rigid @ to_mm
+        curves = motion.eddy_in_voxels(eddy, voxel_mm, pe_axis)
+    shift, density = None, np.ones((), np.float32)
+    axis = 0 if distortion is None else distortion.pe_axis
     if distortion is not None:
-        voxels, density = shown_at(*distortion)
+        shift, density = voxel_shift(*distortion)
+    sampling = Sampling(matrices[:, :3], curves, pe_axis or 0, shift, axis)
+    resampled = estimate.improved or distortion is not None
+    voxels = sampling.points(mask.shape)
     for i in used:
-        matrix = np.linalg.inv(to_mm) @ rigid[i] @ to_mm
-        curve = motion.eddy_in_voxels(eddy[i], voxel_mm, pe_axis)
-        if not estimate.improved:
-            matrix, curve = np.eye(4), np.zeros_like(curve)
-        if estimate.improved or distortion is not None:
-            values = warp(series[..., i], voxels, matrix[:3], 3, curve, pe_axis or 0)
-            corrected[..., i] = (values * density).reshape(mask.shape)
-        else:
-            corrected[..., i] = series[..., i]
+        corrected[..., i] = series[..., i]
+        if resampled:
+            values = warp(series[..., i], voxels, matrices[i, :3], 3, curves[i], pe_axis or 0)
+            corrected[..., i] = values.reshape(mask.shape) * density
         outside[i] = 1 - np.isfinite(corrected[..., i][mask]).mean()
     lost = np.zeros((n, mask.shape[int(np.argmax(voxel_mm))]), dtype=np.bool_)
     within = slice(estimate.first_slice, estimate.first_slice + estimate.lost.shape[1])
@@ -201,6 +208,7 @@ def _result(
     return MotionEddyResult(
         corrected, rotated, rigid, eddy, int(used[estimate.reference]), displacement, framewise,
         gain, outside, lost, status, imbalance <= HALF_SPHERE_IMBALANCE, estimate.improved,
+        sampling if resampled else None,
     )  # fmt: skip
 
 

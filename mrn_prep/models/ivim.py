@@ -190,7 +190,7 @@ def fit_ivim(
     shared = make_protocol(b * _B_SCALE, threshold_s_mm2 * _B_SCALE)
 
     def fit(rows: Float, of: NoiseRows) -> tuple[Float, Status]:
-        found: tuple[Float, Status] = fit_rows(rows, *of, shared, method == "full", rician)
+        found: tuple[Float, Status] = fit_rows(rows, of, shared, method == "full", rician)
         return found
 
     maps, status = fit_masked(fit, 8, signal, b, mask, sigma, noise, n_threads)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrn_prep.models.denoised import Denoised
-from mrn_prep.models.dti_residual import with_residuals
 from mrn_prep.models.retained import untouched
+from mrn_prep.models.sampling import Sampling
 
 Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
@@ -27,7 +27,7 @@ def fit_in_slabs(
     noise: Denoised | Float | None,
     *,
     rician: bool = True,
-    residuals: Callable[[Float, Bool, Float], Float] | None = None,
+    sampling: Sampling | None = None,
 ) -> Result:
     """Fit slabs of a processed series, and join the maps.
 
@@ -45,9 +45,8 @@ def fit_in_slabs(
         Rician bias; else the standard deviation of the noise per voxel, or None.
     rician
         Whether the noise floor of magnitudes is taken into account.
-    residuals
-        Takes signal, mask and the standard deviation of the noise, and returns what
-        `mrn_prep.models.dti_residual.residual_fraction` does; standard errors then follow it.
+    sampling
+        Where the volumes were read, if they were resampled.
 
     Returns
     -------
@@ -69,8 +68,6 @@ def fit_in_slabs(
     if isinstance(noise, Denoised):
         signal, rician = noise.amplitudes(series, mask, rician=rician), False
     sigma = noise.sigma if isinstance(noise, Denoised) else noise
-    shown = residuals(signal, mask, sigma) if residuals and sigma is not None else None
-    n = series.shape[-1]
     joined: dict[str, NDArray[Any]] = {}
     kind: Any = None
     for first in range(0, n_slices, thick):
@@ -79,10 +76,11 @@ def fit_in_slabs(
         if sigma is not None:
             given["sigma"] = sigma[:, :, part]
         if isinstance(noise, Denoised):
-            left = noise.left_in(signal, mask, part)
-            given["noise"] = left if shown is None else with_residuals(left, shown[:, :, part], n)
-        elif shown is not None:
-            given["noise"] = untouched(np.nan_to_num(shown[:, :, part], nan=1.0), n)
+            given["noise"] = noise.left_in(signal, mask, part)
+        elif sigma is not None:
+            given["noise"] = untouched(np.ones(given["mask"].shape), series.shape[-1])
+        if sampling is not None and sigma is not None:
+            given["noise"] = replace(given["noise"], at=sampling.at(series.shape[:3], part))
         found: Any = fit(np.nan_to_num(signal[:, :, part], nan=0.0), **given)
         kind = type(found)
         for field in fields(found):

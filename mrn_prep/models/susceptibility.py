@@ -167,10 +167,10 @@ def estimate_field(
     )  # fmt: skip
 
 
-def shown_at(
+def voxel_shift(
     field_hz: Float, pe_axis: int, pe_sign: float, readout_s: float
 ) -> tuple[Float, NDArray[np.float32]]:
-    r"""Where a distorted image shows each voxel of the undistorted grid.
+    r"""How far a distorted image shows each voxel from where it is.
 
     .. math:: y = x + e_\mathrm{pe}\, s T f(x),\quad J = \max(0, 1 + s T\, \partial_\mathrm{pe} f)
 
@@ -183,25 +183,22 @@ def shown_at(
 
     Returns
     -------
-    points : float32 array, shape (m, 3)
-        Voxel positions in C order, in the place of `resample.grid_points`: `resample.warp`
-        at these points adds motion and eddy currents, in the same interpolation.
-    jacobian : float32 array, shape (m,)
+    shift : array, shape (x, y, z)
+        Along phase encoding (voxels).
+    jacobian : float32 array, shape (x, y, z)
         To be multiplied with the signal, which the distortion has diluted.
 
     Examples
     --------
     100 Hz for 20 ms are two voxels; a slope of 10 Hz per voxel dilutes by a fifth:
 
-    >>> points, jacobian = shown_at(np.array([[[0.0], [10], [20]]]), 1, -1, 0.02)
-    >>> points[:, 1].astype(float).round(3).tolist(), jacobian.astype(float).round(3).tolist()
-    ([0.0, 0.8, 1.6], [0.8, 0.8, 0.8])
+    >>> shift, jacobian = voxel_shift(np.array([[[0.0], [10], [20]]]), 1, -1, 0.02)
+    >>> shift[0, :, 0].round(3).tolist(), jacobian[0, :, 0].astype(float).round(3).tolist()
+    ([-0.0, -0.2, -0.4], [0.8, 0.8, 0.8])
     """
     shift = pe_sign * readout_s * np.asarray(field_hz, dtype=np.float64)
-    points = grid_points(shift.shape)
-    points[:, pe_axis] += shift.ravel()
     slope = np.gradient(shift, axis=pe_axis) if shift.shape[pe_axis] > 1 else np.zeros_like(shift)
-    return points, np.maximum(1 + slope, 0.0).astype(np.float32).ravel()
+    return shift, np.maximum(1 + slope, 0.0).astype(np.float32)
 
 
 def apply_field(
@@ -221,7 +218,7 @@ def apply_field(
         Images of one polarity and readout; NaN marks voxels without a value.
     field_hz : array, shape (x, y, z)
     pe_axis, pe_sign, readout_s
-        As of `shown_at`.
+        As of `voxel_shift`.
     voxel_mm : array, shape (3,), optional
         Needed with `rigid`.
     rigid : array, shape (n, 4, 4), optional
@@ -252,15 +249,14 @@ def apply_field(
             raise ValueError(f"rigid {rigid.shape} must be ({n}, 4, 4) and come with voxel_mm.")
         to_mm = motion.voxel_to_centred_mm(grid, voxel_mm)
         matrices = np.linalg.inv(to_mm) @ rigid @ to_mm
-    points, jacobian = shown_at(field_hz, pe_axis, pe_sign, readout_s)
-    still = grid_points(grid)
-    shift = points[:, pe_axis] - still[:, pe_axis]
+    shift, jacobian = voxel_shift(field_hz, pe_axis, pe_sign, readout_s)
+    still, moved = grid_points(grid), shift.reshape(-1, 1)
     out = np.empty(series.shape, dtype=np.float32)
     for i in range(n):
         # the field displaces along the scanner's axis, after the limb has turned
         along = np.linalg.inv(matrices[i, :3, :3])[:, pe_axis]
-        values = warp(series[..., i], still + shift[:, None] * along, matrices[i, :3], 3)
-        out[..., i] = (values * jacobian).reshape(grid)
+        values = warp(series[..., i], still + moved * along, matrices[i, :3], 3)
+        out[..., i] = values.reshape(grid) * jacobian
     return out
 
 

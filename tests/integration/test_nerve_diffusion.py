@@ -62,12 +62,8 @@ def test_fa_and_md_are_those_of_the_limb_at_rest(corrected, region):
     assert abs(np.median(md / true_md) - 1) <= 0.02
 
 
-@pytest.mark.parametrize(
-    ("param", "region", "low", "high"),
-    [("fa", "sciatic", 0.55, 0.85), ("md", "sciatic", 0.5, 0.85)]
-    + [("fa", muscle, 0.5, 0.85) for muscle in MUSCLES]
-    + [("md", muscle, 0.55, 0.95) for muscle in MUSCLES],
-)
-def test_intervals_hold_the_truth(corrected, param, region, low, high):
+@pytest.mark.parametrize("param", ["fa", "md"])
+@pytest.mark.parametrize("region", ["sciatic", *MUSCLES])
+def test_intervals_hold_the_truth(corrected, param, region):
     values, true, errors = read(corrected, param, region)
-    assert low <= np.mean(np.abs(values - true) <= errors) <= high
+    assert 0.6 <= np.mean(np.abs(values - true) <= errors) <= 0.76

@@ -7,6 +7,7 @@ import pytest
 
 from mrn_prep.interfaces.dwi import LimbMask
 from mrn_prep.interfaces.motion import CorrectMotion
+from mrn_prep.io.sampling import read_sampling
 from mrn_prep.io.transforms import read_itk
 from mrn_prep.models.motion import rigid_matrix, rigid_to_world
 from mrn_prep.phantom.dataset import simulate_dataset
@@ -59,3 +60,15 @@ def test_confounds_hold_six_rigid_and_ten_eddy_parameters(moved):
     assert (table.loc[~weighted, eddy] == 0).all().all()
     assert (table.loc[weighted, eddy[4:]].abs().max() > 0).all()
     assert len(truth) == len(table)
+
+
+def test_later_steps_are_told_where_volumes_were_read(moved):
+    file, out, _ = moved
+    image = nb.load(file)
+    at = read_sampling(out.sampling).at(image.shape[:3]) / 16
+    voxels = np.moveaxis(np.indices(image.shape[:3]), 0, -1)[..., None, :]
+    assert np.abs(at - voxels)[..., 0, :].max() <= 1 / 32  # the reference lies still
+    away = np.linalg.norm((at - voxels) * nb.affines.voxel_sizes(image.affine), axis=-1)
+    moved_mm = pd.read_csv(out.confounds, sep="\t")["displacement_mm"]
+    inside = np.asarray(image.dataobj[..., 0]) > 0.2 * image.dataobj[..., 0].max()
+    assert np.abs(away[inside].mean(axis=0) - moved_mm).max() < 1.5  # eddy currents are up to 1 mm
