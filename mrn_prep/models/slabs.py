@@ -17,7 +17,7 @@ Float = NDArray[np.floating]
 Bool = NDArray[np.bool_]
 Result = TypeVar("Result")
 
-_VALUES = 6_000_000  # of the series in a slab, about
+_VALUES = 3_000_000  # of the series in a slab, about
 
 
 def fit_in_slabs(

@@ -4,6 +4,7 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
+from nipype.interfaces.base import isdefined
 
 from mrn_prep.interfaces.dwi import LimbMask
 from mrn_prep.interfaces.motion import CorrectMotion
@@ -72,3 +73,16 @@ def test_later_steps_are_told_where_volumes_were_read(moved):
     moved_mm = pd.read_csv(out.confounds, sep="\t")["displacement_mm"]
     inside = np.asarray(image.dataobj[..., 0]) > 0.2 * image.dataobj[..., 0].max()
     assert np.abs(away[inside].mean(axis=0) - moved_mm).max() < 1.5  # eddy currents are up to 1 mm
+
+
+def test_a_limb_at_rest_is_read_where_it_is(tmp_path):
+    options = PhantomOptions(
+        small=True, sites=1, participants_per_site=1, modalities=("dwi",), snr=60.0
+    )
+    simulate_dataset(tmp_path / "bids", options, tell=lambda _: None)
+    given = {"in_file": str(tmp_path / "bids" / f"{STEM}.nii.gz")}
+    given |= {f"{t}_file": str(tmp_path / "bids" / f"{STEM}.{t}") for t in ("bval", "bvec")}
+    mask = LimbMask(**given).run(cwd=str(tmp_path)).outputs.mask
+    out = CorrectMotion(mask=mask, pe_axis=1, **given).run(cwd=str(tmp_path)).outputs
+    assert not isdefined(out.sampling)
+    assert "se-lower-bound" not in out.facts["ValidityFlags"]
