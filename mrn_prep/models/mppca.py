@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
-from mrn_prep.models._leading import eigenvalues, leading_vectors, tridiagonalise
+from mrn_prep.models._mppca_kernel import bases, denoise_columns
 from mrn_prep.models.retained import RetainedNoise
 
 Float = NDArray[np.floating]
@@ -19,7 +18,6 @@ Bool = NDArray[np.bool_]
 MIN_VOLUMES = 5
 """With fewer volumes there is no noise spectrum to tell from the signal's."""
 
-_MIN_VOXELS = 8  # the same for the voxels of a patch at the edge of the mask
 _MAX_STORED = 12  # components described by `retained_noise`; beyond, noise counts as unreduced
 
 
@@ -117,7 +115,7 @@ def denoise_mppca(
     total = np.zeros((*grid, n), np.float32)
     sums = np.zeros((*grid, 4), np.float32)
     for xs, ys in _separate_columns(axes, size):
-        _denoise_columns(volumes, usable, xs, ys, axes[2], np.array(size), total, sums)
+        denoise_columns(volumes, usable, xs, ys, axes[2], np.array(size), total, sums)
     done = sums[..., 0] > 0
     weight = np.where(done, sums[..., 0], 1)
     variance, kept, leverage = (sums[..., k] / weight for k in (1, 2, 3))
@@ -207,7 +205,7 @@ def retained_noise(
     place[chosen] = np.arange(chosen.size)
     stored = int(np.ceil(kept[described].max(initial=0)))
     basis = np.zeros((max(1, chosen.size), stored, n), np.float32)  # one for all the others
-    _bases(volumes, known, corners[chosen], size, kept, basis)
+    bases(volumes, known, corners[chosen], size, kept, basis)
     return RetainedNoise(fraction, kept, basis, place[nearest])
 
 
@@ -279,107 +277,3 @@ def _gain_of_overlap(axes: list[Int], grid: tuple[int, ...], size: tuple[int, ..
         weight /= weight.sum(axis=1, keepdims=True)
         gain *= np.expand_dims(width * (weight**2).sum(axis=1), [k for k in range(3) if k != axis])
     return gain
-
-
-@njit(cache=True, error_model="numpy")
-def _gather(volumes, usable, corner, size, data, where):  # type: ignore[no-untyped-def]
-    """Copy the usable voxels of a patch to the rows of `data`; return their number."""
-    m = 0
-    for x in range(corner[0], corner[0] + size[0]):
-        for y in range(corner[1], corner[1] + size[1]):
-            for z in range(corner[2], corner[2] + size[2]):
-                if usable[x, y, z]:
-                    where[m, 0], where[m, 1], where[m, 2] = x, y, z
-                    for i in range(volumes.shape[3]):
-                        data[m, i] = volumes[x, y, z, i]
-                    m += 1
-    return m
-
-
-@njit(cache=True, error_model="numpy")
-def _gram(data, m):  # type: ignore[no-untyped-def]
-    """Products of the columns of the first m rows."""
-    n = data.shape[1]
-    gram = np.zeros((n, n))
-    data[m : m + 3] = 0  # `data` has three spare rows: four at a time is twice as fast
-    for k in range(0, m, 4):
-        r0, r1, r2, r3 = data[k], data[k + 1], data[k + 2], data[k + 3]
-        for i in range(n):
-            for j in range(i + 1):
-                gram[i, j] += r0[i] * r0[j] + r1[i] * r1[j] + r2[i] * r2[j] + r3[i] * r3[j]
-    for i in range(n):
-        for j in range(i):
-            gram[j, i] = gram[i, j]
-    return gram
-
-
-@njit(cache=True, error_model="numpy")
-def _count_components(values, m, n):  # type: ignore[no-untyped-def]
-    """Return p and sigma² from descending eigenvalues, by the range of pure noise."""
-    r, q = min(m, n), max(m, n)
-    tail = np.sum(values[1:r])
-    for p in range(1, r):
-        freedom = (r - p) * (q - p)
-        variance = max(tail, 0.0) / freedom
-        if values[p] - values[r - 1] <= 4 * np.sqrt(freedom) * variance:
-            return p, variance
-        tail -= values[p]
-    return r, 0.0
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def _denoise_columns(volumes, usable, xs, ys, zs, size, total, sums):  # type: ignore[no-untyped-def]
-    """Add the patches of some columns to the sums of the series and of w, σ², p and leverage."""
-    n = volumes.shape[3]
-    n_patch = size[0] * size[1] * size[2]
-    for column in prange(xs.size):
-        buffer = np.empty((n_patch + 3, n))
-        where = np.empty((n_patch, 3), np.int64)
-        reflectors, diagonal, beside = np.empty((n, n)), np.empty(n), np.empty(n)
-        projected = np.empty(n)
-        for z in zs:
-            m = _gather(volumes, usable, (xs[column], ys[column], z), size, buffer, where)
-            if m < _MIN_VOXELS:
-                continue
-            tridiagonalise(_gram(buffer, m), reflectors, diagonal, beside)
-            values = eigenvalues(diagonal, beside)
-            p, variance = _count_components(values, m, n)
-            axes = leading_vectors(values, p, diagonal, beside, reflectors)
-            weight = m / p**3
-            for k in range(m):
-                voxel = (where[k, 0], where[k, 1], where[k, 2])
-                leverage = 0.0
-                projected[:] = 0
-                for i in range(p):
-                    score = np.sum(buffer[k] * axes[i])
-                    if values[i] > 0:
-                        leverage += score**2 / values[i]
-                    for j in range(n):
-                        projected[j] += score * axes[i, j]
-                for j in range(n):
-                    total[voxel][j] += weight * projected[j]
-                sums[voxel][0] += weight
-                sums[voxel][1] += weight * variance
-                sums[voxel][2] += weight * p
-                sums[voxel][3] += weight * leverage
-
-
-@njit(cache=True, parallel=True, error_model="numpy")
-def _bases(volumes, usable, corners, size, kept, bases):  # type: ignore[no-untyped-def]
-    """Write the leading directions of each patch, as many as any of its voxels kept."""
-    n, stored = volumes.shape[3], bases.shape[1]
-    for k in prange(corners.shape[0]):
-        data = np.empty((size[0] * size[1] * size[2] + 3, n))
-        where = np.empty((data.shape[0], 3), np.int64)
-        reflectors, diagonal, beside = np.empty((n, n)), np.empty(n), np.empty(n)
-        corner = (corners[k, 0], corners[k, 1], corners[k, 2])
-        m = _gather(volumes, usable, corner, size, data, where)
-        count = 0
-        for j in range(m):
-            count = max(count, int(np.ceil(kept[where[j, 0], where[j, 1], where[j, 2]])))
-        count = min(count, stored)
-        if count == 0:
-            continue
-        tridiagonalise(_gram(data, m), reflectors, diagonal, beside)
-        values = eigenvalues(diagonal, beside)
-        bases[k, :count] = leading_vectors(values, count, diagonal, beside, reflectors)

@@ -2,7 +2,7 @@ import numba
 import numpy as np
 import pytest
 
-from mrn_prep.models._leading import eigenvalues, leading_vectors, tridiagonalise
+from mrn_prep.models._leading import count_above, eigenvalue, leading_vectors, tridiagonalise
 from mrn_prep.models.mppca import denoise_mppca, retained_noise
 
 DECAYS = np.exp(-np.outer([0.5, 1.5], np.linspace(0, 1, 20)))
@@ -17,12 +17,20 @@ def noisy(truth, sigma=1.0, seed=0):
     return truth + sigma * np.random.default_rng(seed).normal(size=truth.shape)
 
 
+def tridiagonal(matrix, reflectors):
+    diagonal, beside = np.empty(len(matrix)), np.empty(len(matrix))
+    tridiagonalise(np.triu(matrix).copy(), reflectors, diagonal, beside)
+    return diagonal, beside
+
+
 def eigen(matrix, p):
     n = len(matrix)
-    reflectors, diagonal, beside = np.empty((n, n)), np.empty(n), np.empty(n)
-    tridiagonalise(matrix.copy(), reflectors, diagonal, beside)
-    values = eigenvalues(diagonal, beside)
-    return values, leading_vectors(values, p, diagonal, beside, reflectors)
+    reflectors, vectors = np.empty((n, n)), np.empty((p, n))
+    diagonal, beside = tridiagonal(matrix, reflectors)
+    high = np.trace(matrix)
+    values = np.array([eigenvalue(diagonal, beside, k, -high, high, 0.0) for k in range(n)])
+    leading_vectors(values[:p], diagonal, beside, reflectors, vectors)
+    return values, vectors
 
 
 @pytest.mark.parametrize(("n", "p"), [(5, 2), (36, 6), (150, 20)])
@@ -43,6 +51,14 @@ def test_equal_eigenvalues_still_give_orthonormal_eigenvectors(matrix):
     np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix)[::-1], atol=1e-12)
     np.testing.assert_allclose(vectors @ vectors.T, np.eye(3), atol=1e-10)
     np.testing.assert_allclose(matrix @ vectors.T, vectors.T * values[:3], atol=1e-10)
+
+
+def test_eigenvalues_above_a_limit_are_counted():
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0]
+    matrix = rotation @ np.diag([9.0, 5, 5, 2, 1, 1, 1, 0, 0]) @ rotation.T
+    diagonal, beside = tridiagonal(matrix, np.empty((9, 9)))
+    limits = (-0.5, 0.5, 1.5, 3, 7, 10)
+    assert [count_above(diagonal, beside, x) for x in limits] == [9, 7, 4, 3, 1, 0]
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0])
