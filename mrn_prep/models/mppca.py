@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,8 @@ def denoise_mppca(
         Extent of a patch (voxels). It is cut to the extent of the volume, then
         enlarged along the shortest sides until M is at least n.
     stride : int
-        Step from one patch to the next (voxels); the last one is moved inward.
+        Step from one patch to the next (voxels); the last one is moved inward, and
+        every other layer is shifted by half a step.
 
     Returns
     -------
@@ -111,11 +113,12 @@ def denoise_mppca(
     inside, usable = _checked(volumes, mask, patch, stride)
     grid, n = volumes.shape[:3], volumes.shape[3]
     size = _patch_size(grid, n, patch)
-    axes = [_starts(extent, width, stride) for extent, width in zip(grid, size, strict=True)]
+    layers = _layers(grid, size, stride)
     total = np.zeros((*grid, n), np.float32)
     sums = np.zeros((*grid, 4), np.float32)
-    for xs, ys in _separate_columns(axes, size):
-        denoise_columns(volumes, usable, xs, ys, axes[2], np.array(size), total, sums)
+    for *in_plane, zs in layers:
+        for xs, ys in _separate_columns(in_plane, size):
+            denoise_columns(volumes, usable, xs, ys, zs, np.array(size), total, sums)
     done = sums[..., 0] > 0
     weight = np.where(done, sums[..., 0], 1)
     variance, kept, leverage = (sums[..., k] / weight for k in (1, 2, 3))
@@ -132,7 +135,7 @@ def denoise_mppca(
         denoised=total,
         sigma=volume(sigma, typical),
         n_components=volume(kept, n),
-        noise_fraction=volume(leverage * _gain_of_overlap(axes, grid, size), 1.0),
+        noise_fraction=volume(leverage * _gain_of_overlap(layers, grid, size), 1.0),
     )
 
 
@@ -245,10 +248,20 @@ def _patch_size(grid: tuple[int, ...], n: int, patch: int) -> tuple[int, ...]:
     return tuple(size)
 
 
-def _starts(extent: int, width: int, stride: int) -> Int:
-    """First voxels of the patches along one axis."""
-    last = extent - width
-    return np.array(sorted({*range(0, last, stride), last}), dtype=np.intp)
+def _layers(grid: tuple[int, ...], size: tuple[int, ...], stride: int) -> list[list[Int]]:
+    """Return first voxels of the patches along x, y and z: of every other layer, and the rest.
+
+    The second set is shifted by half a step in the plane. More voxels then lie at the border
+    of some patch, which may hold one tissue only where the others hold two.
+    """
+    last = [extent - width for extent, width in zip(grid, size, strict=True)]
+
+    def starts(axis: int, first: int) -> Int:
+        within = range(first, last[axis], stride)
+        return np.array(sorted({0, *within, last[axis]}), dtype=np.intp)
+
+    zs = starts(2, 0)
+    return [[starts(0, k * stride // 2), starts(1, k * stride // 2), zs[k::2]] for k in (0, 1)]
 
 
 def _separate_columns(axes: list[Int], size: tuple[int, ...]) -> Iterator[tuple[Int, Int]]:
@@ -267,13 +280,22 @@ def _separate_columns(axes: list[Int], size: tuple[int, ...]) -> Iterator[tuple[
             yield xs.ravel(), ys.ravel()
 
 
-def _gain_of_overlap(axes: list[Int], grid: tuple[int, ...], size: tuple[int, ...]) -> Float:
+def _gain_of_overlap(
+    layers: list[list[Int]], grid: tuple[int, ...], size: tuple[int, ...]
+) -> Float:
     """Variance of the average over patches, each a plain mean, relative to one patch."""
-    gain = np.ones(grid)
-    for axis, (starts, extent, width) in enumerate(zip(axes, grid, size, strict=True)):
-        weight = np.zeros((extent, extent))
-        for start in starts:
-            weight[start : start + width, start : start + width] += 1
-        weight /= weight.sum(axis=1, keepdims=True)
-        gain *= np.expand_dims(width * (weight**2).sum(axis=1), [k for k in range(3) if k != axis])
+    shared = []  # patches that hold both of two voxels, along each axis
+    for axes in layers:
+        shared.append([np.zeros((extent, extent)) for extent in grid])
+        for both, starts, width in zip(shared[-1], axes, size, strict=True):
+            for start in starts:
+                both[start : start + width, start : start + width] += 1
+
+    patches, squares = np.zeros(grid), np.zeros(grid)
+    for one in shared:
+        patches += np.einsum("x,y,z->xyz", *map(np.diag, one))
+    for one, other in product(shared, repeat=2):
+        rows = [(a * b).sum(axis=1) for a, b in zip(one, other, strict=True)]
+        squares += np.einsum("x,y,z->xyz", *rows)
+    gain: Float = squares / (np.prod(size) * patches**2)
     return gain

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mrn_prep.models._leading import count_above, eigenvalue, leading_vectors, tridiagonalise
-from mrn_prep.models.mppca import denoise_mppca, retained_noise
+from mrn_prep.models.mppca import _gain_of_overlap, _layers, denoise_mppca, retained_noise
 
 DECAYS = np.exp(-np.outer([0.5, 1.5], np.linspace(0, 1, 20)))
 
@@ -66,9 +66,11 @@ def test_noise_level_and_number_of_components_are_found(sigma):
     result = denoise_mppca(noisy(two_tissues(), sigma))
     assert abs(np.median(result.sigma) / sigma - 1) < 0.01
     np.testing.assert_allclose(result.n_components[:3], 1, atol=0.3)
-    # voxel 7 lies in mixed patches only, voxel 8 in two of these (weight 1/8) and a pure one
-    np.testing.assert_allclose(result.n_components[7].mean(), 2, atol=0.05)
-    np.testing.assert_allclose(result.n_components[8].mean(), 6 / 5, atol=0.05)
+    # in the first slice voxel 7 lies in mixed patches only, voxel 8 in two of these (weight 1/8)
+    # and a pure one; the patches of the last slice are shifted by a voxel, so there it is reversed
+    for at, slice_, expected in ((7, 0, 2), (8, 0, 6 / 5), (7, -1, 6 / 5), (8, -1, 2)):
+        found = result.n_components[at, :, slice_].mean()
+        np.testing.assert_allclose(found, expected, atol=0.05)
 
 
 def test_denoising_leaves_what_the_theory_says():
@@ -84,6 +86,19 @@ def test_noise_fraction_is_the_variance_left_outside_the_signal():
     error = result.denoised - truth
     outside = error - (error @ signal)[..., None] * signal
     assert (outside**2).sum(-1).mean() / 19 == pytest.approx(result.noise_fraction.mean(), rel=0.15)
+
+
+@pytest.mark.parametrize(("grid", "stride"), [((9, 8, 11), 2), ((6, 9, 5), 2), ((9, 12, 10), 3)])
+def test_gain_of_overlap_is_the_variance_of_averaged_patch_means(grid, stride):
+    layers = _layers(grid, (5, 5, 5), stride)
+    corners = np.concatenate(
+        [np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3) for axes in layers]
+    )
+    voxels = np.indices(grid).reshape(3, -1)[:, None]
+    holds = ((voxels >= corners.T[..., None]) & (voxels < corners.T[..., None] + 5)).all(axis=0)
+    weights = holds.T / holds.sum(axis=0)[:, None] @ (holds / 125)  # noise to averaged means
+    gain = _gain_of_overlap(layers, grid, (5, 5, 5))
+    np.testing.assert_allclose(gain.ravel(), 125 * (weights**2).sum(axis=1), rtol=1e-12)
 
 
 def test_retained_directions_are_those_of_the_signal():
