@@ -17,7 +17,7 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
         "n_volumes": ("1", "Volumes of the diffusion series."),
         "n_empty_volumes": ("1", "Volumes without any signal, which have no part in anything."),
         "n_b0": ("1", "Volumes with b up to 5 s/mm2."),
-        "n_directions": ("1", "Diffusion-weighted volumes in the tensor fit."),
+        "n_directions": ("1", "Different directions of the volumes in the fit (v and -v are one)."),
         "n_runs": ("1", "Files that were taken together as one series."),
         "tsnr_b0": (
             "1",

@@ -17,6 +17,7 @@ from mrn_prep.inputs.rois import RegionFile, of_tissue
 from mrn_prep.inputs.series import SeriesInputs
 from mrn_prep.io.dataset import BidsFile, Dataset, Metadata
 from mrn_prep.io.names import series_entities
+from mrn_prep.models.dwi_quality import distinct_directions
 from mrn_prep.models.eddy import HALF_SPHERE_IMBALANCE
 from mrn_prep.models.motion import gradient_imbalance
 from mrn_prep.models.qball import FEWEST_DIRECTIONS as QBALL_DIRECTIONS
@@ -248,7 +249,7 @@ def _series(
         b_s_mm2=tuple(float(value) for value in b),
         pe_axis=None if pe is None else AXES[str(pe)[0]],
         n_directions=distinct,
-        n_shell_directions=_distinct(bvecs[:, weighted & (b >= 0.9 * b.max())]),
+        n_shell_directions=distinct_directions(bvecs[:, weighted & (b >= 0.9 * b.max())].T),
         partial_fourier=partial_fourier or 1.0,
         blip=blip,
         pe_sign=-1 if str(pe).endswith("-") else 1,
@@ -303,7 +304,7 @@ def _check_gradients(
     assert first.bvec_file is not None
     bval_file, bvec_file = first.bval_file, first.bvec_file
     weighted = bvals > B0_MAX
-    directions = _distinct(bvecs[:, weighted])
+    directions = distinct_directions(bvecs[:, weighted].T)
     if np.ptp(bvals) <= B0_MAX:
         checker.fault(bval_file.path, f"all volumes have b near {bvals.mean():.4g}",
                       "diffusion needs two different b-values")  # fmt: skip
@@ -319,12 +320,3 @@ def _check_gradients(
             f"has {directions} different directions, the tensor needs {_MIN_DIRECTIONS}", costs,
         )  # fmt: skip
     return directions
-
-
-def _distinct(directions: NDArray[np.floating]) -> int:
-    """Count directions that differ by more than a degree, v and −v being one."""
-    kept: list[NDArray[np.floating]] = []
-    for direction in directions.T:
-        if all(abs(float(direction @ other)) < np.cos(np.deg2rad(1.0)) for other in kept):
-            kept.append(direction)
-    return len(kept)

@@ -11,13 +11,13 @@ from nipype.interfaces.base import File, traits
 from numpy.typing import NDArray
 
 from mrn_prep.errors import BadDataError
-from mrn_prep.inputs.dwi import B0_MAX
 from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
 from mrn_prep.interfaces.dwi import SeriesInputSpec
 from mrn_prep.io.gradients import read_gradients
 from mrn_prep.io.images import array, load, same_grid, voxel_mm
 from mrn_prep.io.tables import frame, write_table
 from mrn_prep.measure.regions import slice_axis
+from mrn_prep.models.dwi_quality import lowest_volumes
 from mrn_prep.models.outlier_slices import SliceOutliers, repair_slices
 from mrn_prep.models.quality import measured_volumes
 from mrn_prep.models.susceptibility import estimate_field
@@ -51,7 +51,7 @@ class EstimateField(MapInterface):
         b_s_mm2, _ = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
         inside = array(mask) > 0
         pair = [
-            _first_measured(array(image), list(np.flatnonzero(b_s_mm2 <= B0_MAX)), inside),
+            _first_measured(array(image), list(np.flatnonzero(lowest_volumes(b_s_mm2))), inside),
             _first_measured(array(blip), self.inputs.blip_volumes, inside),
         ]
         size, axis = voxel_mm(image), self.inputs.pe_axis

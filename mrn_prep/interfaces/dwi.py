@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from mrn_prep.inputs.dwi import B0_MAX
 from mrn_prep.interfaces._base import FactsOutputSpec, MapInterface
 from mrn_prep.io.gradients import read_gradients
 from mrn_prep.io.images import array, load, same_grid
+from mrn_prep.models.dwi_quality import lowest_volumes
 from mrn_prep.models.gibbs import remove_gibbs
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.mppca import denoise_mppca
@@ -30,7 +30,7 @@ class _LimbMaskOutputSpec(TraitedSpec):
 
 
 class LimbMask(MapInterface):
-    """Find the limb in the volumes without diffusion weighting."""
+    """Find the limb in the volumes without diffusion weighting, or with the least."""
 
     input_spec = SeriesInputSpec
     output_spec = _LimbMaskOutputSpec
@@ -38,8 +38,8 @@ class LimbMask(MapInterface):
     def _run_interface(self, runtime: Any) -> Any:
         image = load(self.inputs.in_file)
         b_s_mm2, _ = read_gradients(self.inputs.bval_file, self.inputs.bvec_file, image.affine)
-        b0 = np.flatnonzero(b_s_mm2 <= B0_MAX)
-        mean = np.mean([np.asarray(image.dataobj[..., i], np.float32) for i in b0], axis=0)
+        lowest = np.flatnonzero(lowest_volumes(b_s_mm2))
+        mean = np.mean([np.asarray(image.dataobj[..., i], np.float32) for i in lowest], axis=0)
         self.write(runtime, image, mask=limb_mask(mean))
         return runtime
 

@@ -18,7 +18,7 @@ from mrn_prep.io.sampling import read_sampling
 from mrn_prep.models.adc import fit_adc, select_adc_volumes
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti_map import map_dti
-from mrn_prep.models.dwi_quality import temporal_snr, tensor_quality
+from mrn_prep.models.dwi_quality import counts, lowest_volumes, temporal_snr, tensor_quality
 from mrn_prep.models.gradient_check import check_directions
 from mrn_prep.models.ivim import fit_ivim
 from mrn_prep.models.noise import sigma_from_air, sigma_from_background
@@ -154,20 +154,17 @@ class FitDTI(FitInterface):
             rd_se=fit.rd_se_mm2_s, s0_se=fit.s0_se,
             v1=to_scanner_axes(fit.v1, image.affine), status=fit.status,
         )  # fmt: skip
-        n_directions = int((used & weighted).sum())
-        quality = series_quality(unweighted, inside, sigma, fit.status)
+        number = counts(b_s_mm2, bvecs, measured, used)
+        quality = series_quality(unweighted, inside, sigma, fit.status) | number
         quality |= {
-            "n_volumes": float(b_s_mm2.size),
-            "n_empty_volumes": float((~measured).sum()),
-            "n_b0": float((~weighted).sum()),
-            "n_directions": float(n_directions),
             "tsnr_b0": temporal_snr(unweighted[..., measured[~weighted]], inside),
             **tensor_quality(array(image), b_s_mm2, bvecs, inside, sigma, used),
         }
         low = (b_s_mm2 > B0_MAX) & (b_s_mm2 < 200) & used
         self.tell(
             quality=quality,
-            flags=["few-directions"] * (n_directions < MIN_DIRECTIONS)
+            flags=["few-directions"] * (number["n_directions"] < MIN_DIRECTIONS)
+            + ["empty-volumes"] * (not measured.all())
             + ["low-b-in-tensor"] * bool(low.any())
             + ["gradients-doubtful"] * doubt
             + ["no-se"] * (not np.isfinite(fit.fa_se).any())
@@ -193,7 +190,8 @@ class FitADC(FitInterface):
         image, inside, b_s_mm2, bvecs, raw = self.loaded()
         noise, sigma = self.series_noise(raw, inside)
         used = select_adc_volumes(b_s_mm2, self.inputs.low_b)
-        lowest = raw[..., b_s_mm2 <= b_s_mm2.min() + B0_MAX]
+        measured = measured_volumes(raw, inside)
+        lowest = raw[..., lowest_volumes(b_s_mm2)]
         del raw
         series = array(image) if used.all() else array(image)[..., used]
         series = self.for_logarithms(series, (b_s_mm2[used], bvecs[used]), inside, noise)
@@ -201,8 +199,10 @@ class FitADC(FitInterface):
         self.write(runtime, image, adc=fit.adc_mm2_s, adc_se=fit.adc_se_mm2_s,
                    adc_status=fit.status)  # fmt: skip
         self.tell(
-            quality=series_quality(lowest, inside, sigma, fit.status),
-            flags=["no-se"] * (not np.isfinite(fit.adc_se_mm2_s).any())
+            quality=series_quality(lowest, inside, sigma, fit.status)
+            | counts(b_s_mm2, bvecs, measured, used & measured),
+            flags=["empty-volumes"] * (not measured.all())
+            + ["no-se"] * (not np.isfinite(fit.adc_se_mm2_s).any())
             + ["noise-floor"] * self.with_floor(noise),
             method="ADC, logarithms weighted by the signal, true b-values",
             references=["doi:10.1063/1.1695690"],

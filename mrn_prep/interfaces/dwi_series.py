@@ -16,7 +16,7 @@ from mrn_prep.io.atomic import write_text
 from mrn_prep.io.gradients import read_rows
 from mrn_prep.io.images import array, load, same_grid, save_like
 from mrn_prep.measure.regions import slice_axis
-from mrn_prep.models.dwi_quality import FEWEST_OF_SHELL, shells_of
+from mrn_prep.models.dwi_quality import FEWEST_OF_SHELL, lowest_volumes, shells_of
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.megre import scaled_phase
 from mrn_prep.models.phase import real_part
@@ -183,7 +183,7 @@ class AverageShells(MapInterface):
     def _run_interface(self, runtime: Any) -> Any:
         image = load(self.inputs.in_file)
         b = read_rows(self.inputs.bval_file).ravel()
-        lowest, highest = b <= b.min() + B0_MAX, list(shells_of(b).values())[-1]
+        lowest, highest = lowest_volumes(b), list(shells_of(b).values())[-1]
         means = [_known_mean(image, np.flatnonzero(chosen)) for chosen in (lowest, highest)]
         self.write(runtime, image, out_file=np.stack(means, axis=-1))
         return runtime

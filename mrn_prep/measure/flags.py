@@ -34,6 +34,8 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "low-b-in-tensor": "Volumes with 5 < b < 200 s/mm2 are in the tensor fit.",
         "gradients-doubtful": "Fibres continue one another clearly better with the axes of the "
         "gradient table exchanged or reflected: the table should be checked.",
+        "empty-volumes": "Volumes without any signal (n_empty_volumes in the quality table) were "
+        "left out.",
         "few-directions": "Fewer than 15 gradient directions inflate FA.",
         "half-sphere": "Gradient directions cover one half-sphere: eddy-current terms are partly "
         "unidentifiable.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 
 from mrn_prep.models.dti import B0_MAX_S_MM2
@@ -20,6 +20,7 @@ FEWEST_OF_SHELL = 6
 """Fewer volumes tell nothing of how a shell varies with direction."""
 
 _MOST_VOXELS = 20_000
+_TURNED_DEG = 3.0  # repeats of a direction differ by what the limb turned in between
 _SAME_B, _SAME_B_REL = 10.0, 0.05
 
 
@@ -53,6 +54,48 @@ def temporal_snr(series: Float, mask: Bool) -> float:
     # of few volumes the median of the variance lies far below its mean
     typical = np.nanmedian(inside.var(axis=1, ddof=1)) * (n - 1) / chi2.ppf(0.5, n - 1)
     return float(np.nanmedian(inside.mean(axis=1)) / np.sqrt(typical)) if typical > 0 else np.nan
+
+
+def lowest_volumes(b_s_mm2: ArrayLike) -> Bool:
+    """Return the volumes of the lowest b-value: those without weighting where there are any.
+
+    >>> lowest_volumes([0.0, 5, 800]).tolist(), lowest_volumes([50.0, 800]).tolist()
+    ([True, True, False], [True, False])
+    """
+    b = np.asarray(b_s_mm2, dtype=np.float64)
+    lowest: Bool = b <= b.min() + B0_MAX_S_MM2
+    return lowest
+
+
+def distinct_directions(bvecs: Float, apart_deg: float = 1.0) -> int:
+    """Count directions, shape (n, 3), that differ by more than an angle, v and -v being one.
+
+    >>> distinct_directions(np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0]]))
+    2
+    """
+    kept: list[Float] = []
+    for direction in bvecs:
+        if all(abs(float(direction @ other)) < np.cos(np.deg2rad(apart_deg)) for other in kept):
+            kept.append(direction)
+    return len(kept)
+
+
+def counts(b_s_mm2: ArrayLike, bvecs: Float, measured: Bool, used: Bool) -> dict[str, float]:
+    """Return how many volumes a series has of each kind, and directions the fit.
+
+    Parameters
+    ----------
+    b_s_mm2, bvecs : arrays, shapes (n,) and (n, 3)
+    measured, used : bool arrays, shape (n,)
+        Volumes with signal, and those in the fit.
+    """
+    weighted = np.asarray(b_s_mm2, dtype=np.float64) > B0_MAX_S_MM2
+    return {
+        "n_volumes": float(weighted.size),
+        "n_empty_volumes": float((~measured).sum()),
+        "n_b0": float((~weighted).sum()),
+        "n_directions": float(distinct_directions(bvecs[used & weighted], _TURNED_DEG)),
+    }
 
 
 def shells_of(b_s_mm2: Float) -> Mapping[int, Bool]:

@@ -97,6 +97,9 @@ def simulate(folder):
     first.write(bids, "sub-three", np.sort(three))
     half_sphere = first.g * np.where(np.array([0.2, 0.3, 0.9]) @ first.g < 0, -1, 1)
     Series(first.data, first.affine, first.b, half_sphere, first.sidecar).write(bids, "sub-half")
+    # both shells 50 s/mm2 higher: the same ratio of signals, the same ADC
+    lowest = np.where(first.g.any(axis=0), first.g, [[0.0], [0], [1]])
+    Series(first.data, first.affine, first.b + 50, lowest, first.sidecar).write(bids, "sub-nob0")
     edit(bids / "sub-half/dwi/sub-half_dwi.json", RepetitionTime=4.8)
     return bids
 
@@ -222,6 +225,8 @@ def test_volume_and_slice_without_signal_cost_nothing_else(done):
         sidecar(done, "sub-A01")["Quality"]["noise_sigma"], rel=0.05
     )
     assert quality["n_outlier_slices"] == 0
+    assert "empty-volumes" in sidecar(done, "sub-empty")["ValidityFlags"]
+    assert "empty-volumes" not in sidecar(done, "sub-A01")["ValidityFlags"]
     assert quality["n_directions"] == sidecar(done, "sub-A01")["Quality"]["n_directions"] - 1
 
 
@@ -250,6 +255,18 @@ def test_three_directions_give_the_adc_and_no_tensor(done):
     chosen = pure(done, "A01", "vastus", "hamstrings")
     # a mean over three directions depends on how they lie to the fibres
     assert np.nanmedian(adc[chosen] / md[chosen]) == pytest.approx(1, abs=0.15)
+
+
+def test_two_shells_without_b0_give_the_adc_and_no_tensor(done):
+    assert not list((done / "out/sub-nob0/dwi").glob("*model-dti*"))
+    adc, md = load(done, "sub-nob0", "adc"), truth(done, "A01", "md")
+    chosen = pure(done, "A01", "vastus", "hamstrings")
+    assert np.nanmedian(adc[chosen] / md[chosen]) == pytest.approx(1, abs=0.02)
+
+
+def test_series_without_tensor_is_counted_too(done):
+    quality = sidecar(done, "sub-three", "adc")["Quality"]
+    assert [quality[f"n_{what}"] for what in ("volumes", "b0", "directions")] == [5, 2, 3]
 
 
 def test_half_a_sphere_is_flagged(done):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mrn_prep.models.dti import axial_tensor, tensor_signal
-from mrn_prep.models.dwi_quality import shells_of, temporal_snr, tensor_quality
+from mrn_prep.models.dwi_quality import counts, shells_of, temporal_snr, tensor_quality
+from mrn_prep.models.motion import rotation_matrix
 from mrn_prep.models.run_scale import relative_scale
 from mrn_prep.phantom.gradients import table
 
@@ -65,3 +66,14 @@ def test_scale_of_a_run_is_told_though_the_limb_moved():
     assert np.isnan(relative_scale(moved, reference, np.zeros_like(limb)))
     with pytest.raises(ValueError, match="must agree"):
         relative_scale(moved[1:], reference, limb)
+
+
+def test_repeats_are_no_further_directions():
+    """Two averages of seven directions, the second after the limb turned by a degree."""
+    once = np.random.default_rng(3).normal(size=(7, 3))
+    once /= np.linalg.norm(once, axis=1, keepdims=True)
+    again = -once @ rotation_matrix(np.deg2rad([0.6, 0.6, 0.5])).T
+    b = np.r_[0.0, np.full(14, 800.0)]
+    used = measured = np.ones(15, np.bool_)
+    found = counts(b, np.vstack([np.zeros(3), once, again]), measured, used)
+    assert found == {"n_volumes": 15, "n_empty_volumes": 0, "n_b0": 1, "n_directions": 7}
