@@ -14,6 +14,7 @@ from mrn_prep.io.gradients import read_rows
 from mrn_prep.io.headers import Grid
 
 AXES = {"i": 0, "j": 1, "k": 2}
+_SAME_PLACE = 0.5  # voxels: what scanners round off is far less, another prescription more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +61,13 @@ def find_blip(
     candidates.sort(key=lambda file: not _names(told(file), metadata, series))
     own = _encoding(metadata)
     if own is None:
+        keys = ("PhaseEncodingDirection", "TotalReadoutTime")
+        missing = " and ".join(key for key in keys if key not in metadata.values) or keys[1]
         checker.remark(
-            metadata.sidecar, "PhaseEncodingDirection or TotalReadoutTime is missing",
+            metadata.sidecar,
+            f"{missing} is missing",
             "Distortion is not corrected, though there are images with other phase encoding",
-        )  # fmt: skip
+        )
         return None
     reasons = []
     for file in candidates:
@@ -126,6 +130,9 @@ def _usable(
     if there is None or there.shape[:3] != grid.shape[:3]:
         shape = there.shape[:3] if there else "no"
         return f"has the matrix {shape}, the series {grid.shape[:3]}"
+    off = grid.apart_mm(there)
+    if off > _SAME_PLACE * min(grid.voxel_mm):
+        return f"lies elsewhere than the series (voxels up to {off:.1f} mm apart)"
     volumes = _unweighted(checker.dataset, file, there.n_volumes)
     if not volumes:
         return "has no volume without diffusion weighting"

@@ -84,6 +84,12 @@ class DWIInputs(SeriesInputs):
         n = len(self.sources) - len(self.phase_files)
         return replace(self, phase_files=(), sources=self.sources[:n])
 
+    def without_blip(self) -> DWIInputs:
+        """Return the series without the image with reversed phase encoding."""
+        named = self.blip.source if self.blip else ""
+        sources = tuple(source for source in self.sources if source != named)
+        return replace(self, blip=None, sources=sources)
+
     def undistorted(self, options: Options) -> bool:
         """Whether distortion by the field is corrected."""
         return self.blip is not None and options.dwi.distortion and options.dwi.motion != "none"

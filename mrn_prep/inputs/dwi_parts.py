@@ -244,10 +244,13 @@ def _check_table(
         checker.fault(
             bval_file.path, f"has b-values up to {bvals.max():g}", "wanted s/mm2 (not s/m2)"
         )
+    lost = int((~np.isfinite(bvecs).all(axis=0)).sum())
     norms = np.linalg.norm(bvecs[:, bvals > B0_MAX], axis=0)
-    if not np.isfinite(bvecs).all() or (np.abs(norms - 1) > 0.05).any():
+    odd = int((np.abs(norms - 1) > 0.05).sum())
+    fault = "not finite" if lost else "not of unit length"
+    if lost or odd:
         checker.fault(
             bvec_file.path,
-            f"{int((~(np.abs(norms - 1) <= 0.05)).sum())} directions are not of unit length",
+            f"{lost or odd} directions are {fault}",
             "wanted unit vectors (b = 0 may have zeros)",
         )

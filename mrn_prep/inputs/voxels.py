@@ -31,11 +31,18 @@ class _Phase:
 
 
 @dataclass(frozen=True)
+class _Reversed:
+    """Image with reversed phase encoding of diffusion series."""
+
+    file: str
+
+
+@dataclass(frozen=True)
 class _Job:
-    """Something to read: a series, its phase or a region file of a session."""
+    """Something to read: a series, what stands beside it or a region file of a session."""
 
     session: SessionInputs
-    what: SeriesInputs | RegionFile | _Phase
+    what: SeriesInputs | RegionFile | _Phase | _Reversed
 
 
 def check_voxels(found: Found, n_threads: int = 1) -> Found:
@@ -48,13 +55,20 @@ def check_voxels(found: Found, n_threads: int = 1) -> Found:
         for series in session.of(DWIInputs)
         for file in series.phase_files
     ]
+    jobs += [
+        _Job(session, _Reversed(file))
+        for session in found.sessions
+        for file in sorted({one.blip.file for one in session.of(DWIInputs) if one.blip})
+    ]
     with ThreadPoolExecutor(max_workers=min(max(1, n_threads), _AT_ONCE)) as pool:
         results = list(pool.map(_problems, jobs))
     bad = {id(job.what) for job, wrong in zip(jobs, results, strict=True) if wrong}
     if not bad:
         return found
-    unscaled = {
-        job.what.file for job in jobs if isinstance(job.what, _Phase) and id(job.what) in bad
+    beside = {
+        job.what.file
+        for job in jobs
+        if isinstance(job.what, _Phase | _Reversed) and id(job.what) in bad
     }
     told = {id(session): list[Problem]() for session in found.sessions}
     for job, wrong in zip(jobs, results, strict=True):
@@ -62,15 +76,15 @@ def check_voxels(found: Found, n_threads: int = 1) -> Found:
     sessions = []
     for session in found.sessions:
         told[id(session)] += _uncorrected(session, bad)
-        sessions.append(_without(session, bad, unscaled, told[id(session)]))
+        sessions.append(_without(session, bad, beside, told[id(session)]))
     problems = [problem for wrong in told.values() for problem in wrong]
     return Found(tuple(sessions), (*found.problems, *problems))
 
 
 def _without(
-    session: SessionInputs, bad: set[int], unscaled: set[str], told: Sequence[Problem]
+    session: SessionInputs, bad: set[int], beside: set[str], told: Sequence[Problem]
 ) -> SessionInputs:
-    """Return the session without bad series; a bad B1 map or phase leaves others without it."""
+    """Return the session without bad series; bad images beside a series leave it without them."""
     unread = {file.file for file in session.regions if id(file) in bad}
 
     def kept(series: SeriesInputs) -> SeriesInputs:
@@ -78,8 +92,10 @@ def _without(
             return replace(series, b1=None)
         if isinstance(series, DWIInputs):
             regions = tuple(file for file in series.regions if file.file not in unread)
-            if unscaled.intersection(series.phase_files):
+            if beside.intersection(series.phase_files):
                 series = series.without_phase()
+            if series.blip and series.blip.file in beside:
+                series = series.without_blip()
             return replace(series, regions=regions)
         return series
 
@@ -111,6 +127,8 @@ def _problems(job: _Job) -> list[Problem]:
         return _read(what.file, "Its regions are not measured", finite=False)[1]
     if isinstance(what, _Phase):
         return _phase_problems(what.file)
+    if isinstance(what, _Reversed):
+        return _read(what.file, "Distortion is not corrected by it")[1]
     costs = f"{what.name} of {label} is left out"
     read = [_read(file, costs) for file in what.files]
     problems = [problem for _, wrong in read for problem in wrong]

@@ -43,6 +43,19 @@ class Grid:
         """Size of the voxels as float32."""
         return 4 * int(np.prod(self.shape))
 
+    @property
+    def voxel_mm(self) -> tuple[float, ...]:
+        """Size of a voxel along each axis."""
+        sizes = np.linalg.norm(np.reshape(self.affine, (4, 4))[:3, :3], axis=0)
+        return tuple(float(size) for size in sizes)
+
+    def apart_mm(self, other: Grid) -> float:
+        """Return how far apart the corner voxels of two grids of one shape lie at most."""
+        corners = np.array([(*corner, 1.0) for corner in np.ndindex(2, 2, 2)])
+        corners[:, :3] *= np.array(self.shape[:3]) - 1
+        change = np.subtract(self.affine, other.affine).reshape(4, 4)
+        return float(np.linalg.norm(corners @ change.T, axis=1).max())
+
     def differs(self, other: Grid) -> str:
         """Say how another grid differs; empty when it is the same (3D, 1e-3 mm)."""
         if self.shape[:3] != other.shape[:3]:

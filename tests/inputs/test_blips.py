@@ -8,6 +8,7 @@ import pytest
 
 from mrn_prep.inputs import DWIInputs, find_inputs
 from mrn_prep.inputs.select import Selection
+from mrn_prep.inputs.voxels import check_voxels
 from mrn_prep.io.dataset import Dataset
 from mrn_prep.options import Options
 
@@ -15,11 +16,13 @@ SHAPE = (8, 8, 4)
 DIRECTIONS = np.vstack([np.zeros(3), np.eye(3), [[0, 1, 1], [1, 0, 1], [1, 1, 0]] / np.sqrt(2)]).T
 
 
-def image(root, name, shape=SHAPE, n=1, **sidecar):
+def image(root, name, shape=SHAPE, n=1, at_mm=(0, 0, 0), **sidecar):
     path = root / "sub-01" / f"{name}.nii.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
     data = np.ones((*shape, n) if n > 1 else shape, np.float32)
-    nb.Nifti1Image(data, np.diag([2.0, 2, 4, 1])).to_filename(path)
+    affine = np.diag([2.0, 2, 4, 1])
+    affine[:3, 3] = at_mm
+    nb.Nifti1Image(data, affine).to_filename(path)
     path.with_name(f"{path.name[:-7]}.json").write_text(json.dumps(sidecar))
 
 
@@ -95,6 +98,7 @@ def test_two_whole_series_of_opposite_blips_correct_one_another(tmp_path):
         ({"PhaseEncodingDirection": None}, "PhaseEncodingDirection is missing"),
         ({"TotalReadoutTime": None}, "TotalReadoutTime is missing or not in seconds"),
         ({"TotalReadoutTime": 45}, "TotalReadoutTime is missing or not in seconds"),
+        ({"at_mm": (0, 6, 8)}, "lies elsewhere than the series (voxels up to 10.0 mm apart)"),
         ({"shape": (10, 8, 4)}, "has the matrix (10, 8, 4), the series (8, 8, 4)"),
     ],
 )
@@ -107,9 +111,36 @@ def test_blip_that_cannot_be_used_is_told_and_costs_only_the_correction(tmp_path
     assert "blip_field" not in {product.key for product in dwi.products(Options())}
 
 
-def test_series_that_does_not_tell_its_readout_is_not_corrected(tmp_path):
-    series(tmp_path, TotalReadoutTime=None)
+def test_blip_less_than_half_a_voxel_off_is_taken(tmp_path):
+    series(tmp_path)
+    blip(tmp_path, at_mm=(0, 0.3, 0.4))
+    assert found_in(tmp_path)[0][0].blip is not None
+
+
+@pytest.mark.parametrize("key", ["TotalReadoutTime", "PhaseEncodingDirection"])
+def test_series_that_does_not_tell_its_encoding_is_not_corrected(tmp_path, key):
+    series(tmp_path, **{key: None})
     blip(tmp_path)
     (dwi,), told = found_in(tmp_path)
     assert dwi.blip is None
-    assert "PhaseEncodingDirection or TotalReadoutTime is missing" in told
+    assert f"sub-01_dwi.json: {key} is missing. Distortion is not corrected" in told
+
+
+@pytest.mark.parametrize("broken", ["no signal", "truncated"])
+def test_blip_without_usable_voxels_costs_only_the_correction(tmp_path, broken):
+    series(tmp_path)
+    blip(tmp_path)
+    path = tmp_path / "sub-01/fmap/sub-01_dir-PA_epi.nii.gz"
+    if broken == "truncated":
+        # whole in its header, which is read before
+        noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+        nb.Nifti1Image(noise, np.diag([2.0, 2, 4, 1])).to_filename(path)
+        path.write_bytes(path.read_bytes()[:-200])
+    else:
+        nb.Nifti1Image(np.zeros(SHAPE, np.float32), np.diag([2.0, 2, 4, 1])).to_filename(path)
+    found = check_voxels(find_inputs(Dataset(tmp_path), Selection((("01", None),))))
+    (dwi,) = found.sessions[0].of(DWIInputs)
+    assert dwi.blip is None and len(dwi.sources) == 1
+    (told,) = (str(problem) for problem in found.problems if not problem.is_remark)
+    assert told.startswith("sub-01/fmap/sub-01_dir-PA_epi.nii.gz: ")
+    assert told.endswith("Distortion is not corrected by it.")

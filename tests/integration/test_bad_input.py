@@ -157,6 +157,9 @@ FAULTS = {
     "bvec transposed": (
         table(f"{DWI}.bvec", lambda v: v.T), 65, "has 14 rows of 3 values (it looks transposed)",
         DWI_OUT),
+    "bvec not finite": (
+        table(f"{DWI}.bvec", lambda v: np.where(v.any(axis=0), v, np.nan)), 65,
+        "2 directions are not finite; wanted unit vectors (b = 0 may have zeros).", DWI_OUT),
     "bvec of other lengths": (
         table(f"{DWI}.bvec", lambda v: 2 * v), 65, "12 directions are not of unit length", DWI_OUT),
     "one b-value": (
