@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mrn_prep.models.dti import B0_MAX_S_MM2
+from mrn_prep.models.dwi_quality import shells_of
 from mrn_prep.models.eddy_steps import log_design, lost_slices, predict_from_others
 
 Float = NDArray[np.floating]
@@ -60,10 +62,11 @@ def find_outliers(
     With the sums over the :math:`N_s` voxels of the mask in slice s of volume v,
 
     .. math:: d_{sv} = \ln\frac{\sum S_{sv}}{\sum \hat S_{sv}},\quad
-              z_{sv} = \sqrt{N_s / \bar N}\,\frac{d_{sv} - \mathrm{med}_v\, d_{sv}}{\mathrm{MAD}}
+              z_{sv} = \sqrt{N_s / \bar N}\,\frac{d_{sv} - \mathrm{med}\, d}{\mathrm{MAD}}
 
-    where median and scale are those of the volumes with, or those without, diffusion
-    weighting; the scale is floored at 0.2 %.
+    where the median is that of the slice in the volumes with, or those without, diffusion
+    weighting, and over all slices of the shell (no tensor meets every shell: perfusion and
+    kurtosis are left, in all slices alike); the scale is floored at 0.2 %.
 
     Parameters
     ----------
@@ -121,7 +124,11 @@ def find_outliers(
         middle = np.full((len(part), 1), np.nan)
         some = np.isfinite(part).any(axis=1)
         middle[some, 0] = np.nanmedian(part[some], axis=1)
-        scaled = size * (part - middle)
+        part = part - middle
+        for shell in (b[group] <= B0_MAX_S_MM2, *shells_of(b[group]).values()):
+            if np.isfinite(part[:, shell]).any():
+                part[:, shell] -= np.nanmedian(part[:, shell])
+        scaled = size * part
         spread = 1.4826 * float(np.nanmedian(np.abs(scaled)))
         z[:, group] = scaled / max(spread, _LEAST_SPREAD)
     # a slice without any signal left has no logarithm, and is lost all the same

@@ -100,6 +100,18 @@ def test_weak_volumes_and_gain_are_no_outliers():
     assert not repair_slices(noisy(gain * STILL, SIGMA, rng), B, G, LIMB.mask)[1].outlier.any()
 
 
+def test_shell_that_no_tensor_meets_is_no_outlier():
+    """Kurtosis sets six volumes of b 600 off the tensor of thirty of b 2000; one slice is lost."""
+    b = np.r_[np.zeros(3), np.full(6, 600.0), np.full(30, 2000.0)]
+    g = np.vstack([np.zeros((3, 3)), directions(6), directions(30)])
+    kurtosis = np.exp((1e-3 * b) ** 2 * 1.0 / 6)
+    signal = noisy(LIMB.still(b, g) * kurtosis, SIGMA, np.random.default_rng(4))
+    signal[:, :, 4, 5] *= 0.6
+    found = repair_slices(signal, b, g, LIMB.mask)[1]
+    assert np.argwhere(found.outlier).tolist() == [[4, 5]]
+    assert abs(np.nanmedian(found.z[:, b == 600])) < 0.1
+
+
 def test_slice_axis_may_be_any():
     series, bad = spoilt(0.05, 0.4)
     for axis in (0, 1):
