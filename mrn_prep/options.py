@@ -175,7 +175,8 @@ class DWIOptions:
     def not_made(self) -> tuple[str, ...]:
         """Keys of `OUTPUTS` and `FILES` that these options leave out."""
         of_motion = ("confounds", "xfm") if self.motion == "none" else ()
-        return ("sigma",) * (self.denoise == "none") + of_motion
+        of_denoising = ("sigma", "denoising_residual") if self.denoise == "none" else ()
+        return of_denoising + of_motion
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,6 +232,11 @@ _MAPS = (
             entities={"model": "mppca", "param": "sigma"}, units="arbitrary", companions=False,
             summarise=False,
             description="Standard deviation of the noise of the raw series, before denoising."),
+    MapSpec(key="denoising_residual", modality="dwi", title="Removed by denoising",
+            datatype="dwi", suffix="dwimap", entities={"model": "mppca", "param": "residual"},
+            units="1", table_units="1", companions=False, summarise=False, display=(0.0, 2.0),
+            description="Root mean square over the volumes of what denoising removed, over the "
+                        "noise; where a region lies above 1, signal was lost."),
 )  # fmt: skip
 
 _PER_MIN: dict[str, Any] = {"units": "1/min", "scale": 60.0, "table_units": "1/min"}

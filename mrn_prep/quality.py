@@ -32,6 +32,11 @@ QUALITY: Mapping[str, tuple[str, str]] = MappingProxyType(
         "qball_n_voxels": ("1", "Voxels in which fibre directions were sought."),
         "qball_crossing_fraction": ("1", "Part of them with more than one direction."),
         "n_components": ("1", "Median number of signal components that denoising kept."),
+        "denoising_residual": (
+            "1",
+            "Root mean square of what denoising removed, over the noise, median of the limb: "
+            "above 1 it was more than noise.",
+        ),
         "displacement_mean": ("mm", "Mean displacement of the limb's voxels from the reference."),
         "displacement_max": ("mm", "Largest displacement of a volume from the reference."),
         "framewise_displacement_mean": ("mm", "Mean displacement from one volume to the next."),

@@ -77,7 +77,13 @@ class _Steps:
     def __init__(self, dwi: DWIInputs, options: Options, resources: Mapping[str, float]) -> None:
         self.dwi, self.options, self.resources = dwi, options, resources
         fields = [field for name in _FITS for field in _fields(name)]
-        files = ("blip_field", "sigma", "facts", *(row.key for row in files_of("dwi", TRACTS)))
+        files = (
+            "blip_field",
+            "sigma",
+            "denoising_residual",
+            "facts",
+            *(row.key for row in files_of("dwi", TRACTS)),
+        )
         self.wf, _, self.outputs = boundary(
             series_name("dwi", dwi.entities), outputs=[*fields, *TRACTS, *files]
         )
@@ -160,7 +166,8 @@ class _Steps:
     def denoise(self) -> None:
         """Remove noise by Marchenko-Pastur PCA."""
         self.noise = self._node(Denoise(), "denoise", fact="denoising")
-        self.wf.connect([(self.noise, self.outputs, same("sigma"))])
+        found = [*same("sigma"), ("residual", "denoising_residual")]
+        self.wf.connect([(self.noise, self.outputs, found)])
         self.series = self.noise
 
     def unring(self) -> None:

@@ -19,6 +19,7 @@ from mrn_prep.interfaces._base import (
 from mrn_prep.io.images import array, load, save_like
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.mppca import MPPCAResult, denoise_mppca
+from mrn_prep.models.quality import denoising_quality, denoising_residual
 
 
 class _DenoiseSeriesOutputSpec(FactsOutputSpec):
@@ -31,11 +32,10 @@ class _Denoiser(MapInterface):
         """Denoise in the limb, and tell of it."""
         mask = limb_mask(mean_image(signal))
         result = denoise_mppca(signal, mask)
-        known = mask.any()
-        self._results["sigma"] = float(np.nanmedian(result.sigma[mask])) if known else np.nan
-        kept = float(np.nanmedian(result.n_components[mask])) if known else np.nan
+        self._results["sigma"] = float(np.nanmedian(result.sigma[mask])) if mask.any() else np.nan
+        residual = denoising_residual(signal, result.denoised, result.sigma)
         self.tell(
-            quality={"n_components": kept},
+            quality=denoising_quality(result.n_components[mask], residual[mask]),
             flags=["se-upper-bound"],
             method="Marchenko-Pastur PCA denoising",
             references=["doi:10.1016/j.neuroimage.2016.08.016"],

@@ -14,7 +14,7 @@ from mrn_prep.models.dwi_quality import lowest_volumes
 from mrn_prep.models.gibbs import remove_gibbs
 from mrn_prep.models.mask import limb_mask
 from mrn_prep.models.mppca import denoise_mppca
-from mrn_prep.models.quality import measured_volumes
+from mrn_prep.models.quality import denoising_quality, denoising_residual, measured_volumes
 
 
 class SeriesInputSpec(BaseInterfaceInputSpec):
@@ -52,6 +52,7 @@ class _DenoiseInputSpec(BaseInterfaceInputSpec):
 class _DenoiseOutputSpec(FactsOutputSpec):
     out_file = File(exists=True, desc="denoised series")
     sigma = File(exists=True, desc="noise of the input")
+    residual = File(exists=True, desc="what was removed, over the noise")
     n_components = File(exists=True, desc="signal components kept")
     noise_fraction = File(exists=True, desc="variance of the noise left beside them")
 
@@ -68,12 +69,12 @@ class Denoise(MapInterface):
         inside = array(mask) > 0
         series = array(image)
         measured = measured_volumes(series, inside)
-        if measured.all():
-            result = denoise_mppca(series, inside)
-            denoised = result.denoised
-        else:
-            # the noise of a volume without signal would be that of all
-            result = denoise_mppca(series[..., measured], inside)
+        # the noise of a volume without signal would be that of all
+        acquired = series if measured.all() else series[..., measured]
+        result = denoise_mppca(acquired, inside)
+        residual = denoising_residual(acquired, result.denoised, result.sigma)
+        denoised = result.denoised
+        if not measured.all():
             denoised = np.zeros_like(series)
             denoised[..., measured] = result.denoised
         self.write(
@@ -81,11 +82,12 @@ class Denoise(MapInterface):
             image,
             out_file=denoised,
             sigma=result.sigma,
+            residual=residual,
             n_components=result.n_components,
             noise_fraction=result.noise_fraction,
         )
         self.tell(
-            quality={"n_components": float(np.nanmedian(result.n_components[inside]))},
+            quality=denoising_quality(result.n_components[inside], residual[inside]),
             method="Marchenko-Pastur PCA denoising",
             references=["doi:10.1016/j.neuroimage.2016.08.016"],
             note="Standard errors hold for the noise that denoising kept. Slow changes of tissue "

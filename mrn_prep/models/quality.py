@@ -38,6 +38,48 @@ def series_quality(
     }
 
 
+def denoising_residual(
+    series: NDArray[np.floating],
+    denoised: NDArray[np.floating],
+    sigma: NDArray[np.floating],
+) -> NDArray[np.float32]:
+    r"""Return what denoising took away, over the noise: below 1 it may all be noise.
+
+    .. math:: r = \frac{1}{\sigma} \sqrt{\frac1n \sum_i (S_i - \hat S_i)^2}
+
+    Parameters
+    ----------
+    series, denoised : array, shape (..., n)
+    sigma : array, shape (...)
+        Standard deviation of the noise of `series`; the residual is NaN where it is not above 0.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=(1, 10_000))
+    >>> denoising_residual(5 + 2 * noise, np.full(noise.shape, 5.0), np.array([2.0])).round(1)
+    array([1.], dtype=float32)
+    """
+    squares = np.zeros(sigma.shape)
+    for i in range(series.shape[-1]):  # by volumes, as a copy of the series takes room
+        squares += (series[..., i].astype(np.float64) - denoised[..., i]) ** 2
+    root = np.sqrt(squares / series.shape[-1])
+    residual: NDArray[np.float32] = np.divide(
+        root, sigma, out=np.full(sigma.shape, np.nan), where=sigma > 0
+    ).astype(np.float32)
+    return residual
+
+
+def denoising_quality(
+    n_components: NDArray[np.floating], residual: NDArray[np.floating]
+) -> dict[str, float]:
+    """Return the medians over the limb's voxels of what denoising kept and took away."""
+    named = {"n_components": n_components, "denoising_residual": residual}
+    return {
+        name: float(np.nanmedian(values)) if np.isfinite(values).any() else np.nan
+        for name, values in named.items()
+    }
+
+
 def measured_volumes(series: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which volumes of a series were measured: some voxel of the mask has signal.
 

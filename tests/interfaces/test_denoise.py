@@ -46,6 +46,10 @@ def test_noise_is_that_of_the_raw_images(fits):
     assert clean.sigma == pytest.approx(SIGMA, rel=0.04)
 
 
+def test_what_was_removed_is_noise_and_no_more(fits):
+    assert 0.8 < fits[0].facts["Quality"]["denoising_residual"] < 1
+
+
 def test_denoised_t2_is_truer_and_not_biased(fits):
     error = {name: found[0] - found[2] for name, found in fits[1].items()}
     spread = {name: np.nanstd(values) for name, values in error.items()}

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrn_prep.interfaces.dwi import LimbMask
+from mrn_prep.interfaces.dwi import Denoise, LimbMask
 from mrn_prep.interfaces.dwi_fits import FitADC, FitDTI
 from mrn_prep.models.noise import rician_noise
 
@@ -30,6 +30,20 @@ def test_table_with_exchanged_axes_is_doubted(given, tmp_path):
     np.savetxt(tmp_path / "wrong.bvec", rows[[2, 1, 0]], fmt="%.6f")
     wrong = given | {"bvec_file": str(tmp_path / "wrong.bvec")}
     assert "gradients-doubtful" in FitDTI(**wrong).run().outputs.facts["ValidityFlags"]
+
+
+def test_what_denoising_removed_is_noise_and_no_anatomy(given, phantom):
+    names = ("in_file", "mask")
+    out = Denoise(**{name: given[name] for name in names}).run().outputs
+    inside = nb.load(given["mask"]).get_fdata() > 0
+    residual = nb.load(out.residual).get_fdata()
+    assert np.isnan(residual[~inside]).all()
+    assert 0.8 < np.median(residual[inside]) < 1
+    assert out.facts["Quality"]["denoising_residual"] == pytest.approx(np.median(residual[inside]))
+    raw, clean = (nb.load(file).get_fdata() for file in (given["in_file"], out.out_file))
+    sigma = nb.load(out.sigma).get_fdata()
+    by_hand = np.sqrt(((raw - clean) ** 2).mean(axis=-1)) / sigma
+    np.testing.assert_allclose(residual[inside], by_hand[inside], rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["nlls", "restore"])

@@ -1,8 +1,9 @@
 """What is told of a series."""
 
 import numpy as np
+import pytest
 
-from mrn_prep.models.quality import series_quality
+from mrn_prep.models.quality import denoising_quality, denoising_residual, series_quality
 from mrn_prep.models.status import Reason
 
 
@@ -22,3 +23,19 @@ def test_without_noise_or_limb_there_is_no_snr():
     assert np.isnan(series_quality(np.ones((2, 2, 2, 3)), mask, np.nan, status)["snr"])
     nowhere = series_quality(np.ones((2, 2, 2, 3)), ~mask, 1.0, status)
     assert np.isnan(nowhere["snr"]) and np.isnan(nowhere["fitted_fraction"])
+
+
+def test_signal_that_denoising_took_shows_beside_its_noise():
+    noise = np.random.default_rng(1).normal(size=(2, 4000))
+    lost = np.array([[0.0], [6.0]]) * np.array([1, -1] * 2000)
+    level = np.full((2, 4000), 100.0)
+    residual = denoising_residual(level + 2 * noise + lost, level, np.full(2, 2.0))
+    assert residual == pytest.approx([1.0, np.sqrt(1 + 9)], rel=0.03)
+
+
+def test_without_noise_nothing_is_told_of_what_denoising_took():
+    ones = np.ones((3, 5))
+    residual = denoising_residual(ones, ones, np.array([0.0, np.nan, 1.0]))
+    assert np.isnan(residual).tolist() == [True, True, False]
+    told = denoising_quality(np.full(2, np.nan), residual[:2])
+    assert np.isnan(list(told.values())).all()

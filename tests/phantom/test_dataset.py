@@ -75,7 +75,8 @@ PRODUCTS = {
 # Curves are made by one model, and what others would make of them is not known; an apparent
 # diffusion coefficient is what the b-values make of tensor and perfusion.
 NO_TRUTH = ("tofts_", "patlak_", "2cum_", "2cxm_", "semi_", "select_", "etofts_delay",
-            "etofts_aicc", "adc", "blip_field", "density", "vessel", "gfa", "peaks")  # fmt: skip
+            "etofts_aicc", "adc", "blip_field", "density", "denoising_residual", "vessel", "gfa",
+            "peaks")  # fmt: skip
 ON_REQUEST = {
     *("etofts_ktrans", "etofts_kep", "etofts_ve", "etofts_vp"),
     *("ivim_f", "ivim_d", "ivim_dstar"),
