@@ -117,6 +117,8 @@ def window_of(spec: MapSpec, values: Array) -> tuple[float, float]:
     if spec.display is not None:
         return spec.display[0] * spec.table_scale, spec.display[1] * spec.table_scale
     finite = values[np.isfinite(values)]
+    if spec.labels:  # of counts and labels most are 0
+        finite = finite[finite > 0]
     if not finite.size:
         return 0.0, 1.0
     high = float(np.percentile(finite, 99.5))

@@ -113,6 +113,7 @@ def _methods(found: Session) -> list[tuple[str, str]]:
 
 def _sentence(words: str) -> str:
     words = words.strip()
+    words = words[:1].upper() + words[1:]
     return words if words.endswith(".") else words + "."
 
 

@@ -215,8 +215,7 @@ def _card(
                        flags=map_.flags, picture=picture)  # fmt: skip
     assert shown is not None and volume.values is not None
     if volume.values.ndim > 3:
-        # of several directions the first is the main one
-        body, fault = _directions(series, volume.values[..., :3], shown, title)
+        body, fault = _directions(series, volume.values, shown, title)
         return MapCard(anchor=anchor, title=title, unit="", description=about, flags=map_.flags,
                        picture=Figure(title=title, body=body, fault=fault))  # fmt: skip
     values = volume.values * spec.table_scale
@@ -307,18 +306,37 @@ def _read_companion(path: Path | None, shown: _Shown) -> Volume:
 
 
 def _directions(
-    series: Series, v1: NDArray[np.floating], shown: _Shown, title: str
+    series: Series, vectors: NDArray[np.floating], shown: _Shown, title: str
 ) -> tuple[Markup, str]:
+    """Return the first direction as colour and, where there may be more, how many there are."""
+    v1 = vectors[..., :3]
     fa_file = next((m for m in series.maps if m.spec.key == "fa"), None)
     fa = read_volume(fa_file.path) if fa_file else Volume(None, np.eye(4), "it is missing")
-    if fa.values is None or fa.values.shape != v1.shape[:3] or v1.shape[3] != 3:
+    if fa.values is None or fa.values.shape != v1.shape[:3] or vectors.shape[3] % 3:
         return Markup(), f"needs FA on the same grid ({fa.fault or 'shapes differ'})"
     alt = f"{title} times FA: red left-right, green front-back, blue head-foot"
     key = Markup(
         '<p class="quiet rgb"><b class="r">left–right</b> <b class="g">anterior–posterior</b> '
         '<b class="b">head–foot</b>, brightness: FA (full at 0.7)</p>'
     )
-    return figures.direction_panel(v1, fa.values, shown.grid, alt) + key, ""
+    body = figures.direction_panel(v1, fa.values, shown.grid, alt) + key
+    return body + (_how_many(vectors, shown) if vectors.shape[3] > 3 else ""), ""
+
+
+def _how_many(vectors: NDArray[np.floating], shown: _Shown) -> Markup:
+    """Return how many directions each voxel has."""
+    most = vectors.shape[3] // 3
+    each = np.isfinite(vectors).reshape(*vectors.shape[:3], most, 3).all(axis=-1)
+    count = each.sum(axis=-1).astype(float)
+    found = int((count > 0).sum())
+    crossing = 100 * (count > 1).sum() / max(found, 1)
+    window, names = (1.0, float(most)), "viridis"
+    said = f"{crossing:.1f} % of {found} voxels have more than one direction; above is the largest."
+    picture = figures.map_panel(
+        np.where(count > 0, count, np.nan), shown.grid, window, names,
+        f"Number of directions: {said}", small=True,
+    )  # fmt: skip
+    return picture + figures.colour_bar(names, window, "directions") + _quiet(said)
 
 
 def _quality(series: Series) -> tuple[tuple[str, str, str, str], ...]:

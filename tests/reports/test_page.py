@@ -232,6 +232,33 @@ def test_direction_colours_tell_the_axis(made):
     assert (brightest[:, 2] > brightest[:, 0]).all() and (brightest[:, 2] > brightest[:, 1]).all()
 
 
+def test_page_tells_where_there_is_more_than_one_fibre_direction(tmp_path):
+    out = tmp_path / "out"
+    fake.write(out)
+    v1 = next(out.rglob("*_model-dti_param-v1_dwimap.nii.gz"))
+    image = nb.load(v1)
+    first = np.asarray(image.dataobj)
+    peaks = np.concatenate([first, np.full((*first.shape[:3], 6), np.nan)], axis=-1)
+    known = np.argwhere(np.isfinite(first).all(axis=-1))
+    for voxel in known[: len(known) // 4]:
+        peaks[*voxel, 3:6] = [0.5, 0, 0]
+    made = v1.with_name(v1.name.replace("model-dti_param-v1", "model-csa_param-peaks"))
+    nb.Nifti1Image(peaks.astype(np.float32), image.affine).to_filename(made)
+    told = json.loads(v1.with_name(v1.name.replace(".nii.gz", ".json")).read_text())
+    told["SeriesMaps"].append(made.name)
+    made.with_name(made.name.replace(".nii.gz", ".json")).write_text(json.dumps(told))
+    card = page_of(out).split('id="series-dwi-peaks"')[1].split("</article>")[0]
+    share = 100 * (len(known) // 4) / len(known)
+    assert f"{share:.1f} % of {len(known)} voxels have more than one direction" in card
+
+
+def test_window_of_counts_is_that_of_voxels_that_have_any():
+    density = np.zeros(10_000)
+    density[:20] = np.arange(1, 21) * 5
+    assert figures.window_of(OUTPUTS["density"], density)[1] > 90
+    assert figures.window_of(OUTPUTS["density"], np.zeros(8)) == (0.0, 1.0)
+
+
 def test_each_nerve_is_seen_closely_in_each_map(made):
     for key in {p.key for series in fake.SERIES.values() for p in series.products}:
         assert (f"{OUTPUTS[key].title} around sciatic L, " in made[2]) is (key != "v1"), key
