@@ -29,6 +29,7 @@ __all__ = ["B0_MAX", "DWIInputs", "find_dwi"]
 _MIN_DIRECTIONS = 6
 _GIB = 2**30
 _LOW_B, _MIN_LOW, _MIN_HIGH = 200.0, 4, 2
+_MEANT = 2  # so many weak weightings are there for perfusion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +129,26 @@ class DWIInputs(SeriesInputs):
 
     def has_ivim(self, options: Options) -> bool:
         """Whether perfusion can be told: four b-values below 200 s/mm2, two from there on."""
-        b = sorted({round(b) for b in self.b_s_mm2})
-        low = sum(value < _LOW_B for value in b)
-        enough = b[0] <= B0_MAX and low >= _MIN_LOW and len(b) - low >= _MIN_HIGH
+        low, high = self._low_and_high_b
+        enough = min(self.b_s_mm2) <= B0_MAX and len(low) >= _MIN_LOW and len(high) >= _MIN_HIGH
         return options.dwi.ivim != "none" and enough
+
+    @property
+    def _low_and_high_b(self) -> tuple[list[int], list[int]]:
+        """Different b-values below that from which on perfusion has decayed, and the others."""
+        b = sorted({round(b) for b in self.b_s_mm2})
+        return [v for v in b if v < _LOW_B], [v for v in b if v >= _LOW_B]
+
+    @property
+    def without_ivim(self) -> str:
+        """What IVIM would need of a series that is made for it; empty where it is not."""
+        low, high = self._low_and_high_b
+        if sum(value > B0_MAX for value in low) < _MEANT:
+            return ""
+        return (
+            f"{_MIN_LOW} b-values below {_LOW_B:g} s/mm2 (one of {B0_MAX:g} or less) and "
+            f"{_MIN_HIGH} from there on, there are {len(low)} and {len(high)}"
+        )
 
     @property
     def size_gb(self) -> float:

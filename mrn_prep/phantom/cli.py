@@ -62,8 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
                            "TurboFLASH (tfl), the scanner's RF map (rfm), or a finished map (map), "
                            f"of: {' '.join(B1_METHODS)} (default %(default)s)")  # fmt: skip
     what.add_argument("--b-values", nargs="+", type=float, default=(), metavar="B",
-                      help="further b-values of the diffusion series (s/mm2, six directions "
-                           "each), such as 10 20 40 80 120 180; perfusion then shows")  # fmt: skip
+                      help="further b-values of the diffusion series (s/mm2, six directions each), "
+                           "such as 10 20 40 80 120 180 400; perfusion then shows")  # fmt: skip
     what.add_argument("--dwi-phase", action="store_true",
                       help="store the diffusion series as magnitude and phase")  # fmt: skip
     what.add_argument("--small", action="store_true",

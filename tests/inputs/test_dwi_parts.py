@@ -178,6 +178,25 @@ def test_half_a_sphere_is_told_and_a_whole_one_is_not(tmp_path, half):
     assert (sentence in told) is half
 
 
+@pytest.mark.parametrize(
+    ("b", "said"),
+    [
+        ((0, 10, 20, 40, 80, 800), "there are 5 and 1"),
+        ((0, 20, 80, 400, 800), "there are 3 and 2"),
+        ((0, 10, 20, 40, 80, 400, 800), ""),
+        ((0, 100, 800), ""),
+    ],
+    ids=["one strong weighting", "three weak ones", "enough", "not meant for it"],
+)
+def test_what_ivim_lacks_is_told_where_the_series_seems_made_for_it(tmp_path, b, said):
+    run(tmp_path, "dwi", b=b)
+    (dwi,), told = found_in(tmp_path)
+    assert dwi.has_ivim(Options()) == (b[-2] == 400 and not said)
+    assert ("sub-01_dwi.nii.gz: IVIM needs 4 b-values below 200 s/mm2" in told) == bool(said)
+    assert said in told
+    assert "IVIM" not in found_in(tmp_path, Options().with_values("dwi", {"ivim": "none"}))[1]
+
+
 def test_table_in_a_column_is_read_as_one_in_a_row(tmp_path):
     run(tmp_path, "dwi")
     path = tmp_path / "sub-01/dwi/sub-01_dwi.bval"
