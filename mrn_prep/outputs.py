@@ -381,9 +381,10 @@ _FILES = (
              description="Motion and eddy-current parameters of each volume."),
     FileSpec(key="xfm", modality="dwi", datatype="dwi", suffix="xfm", extension=".txt",
              entities={"from": "orig", "to": "dwiref", "mode": "image", "desc": "motion"},
-             description="Rigid transforms of the volumes, in their order (ITK text; world points "
-                         "of the reference to those of the volume). Eddy currents are in "
-                         "desc-confounds, distortion by the field is desc-blips_fieldmap."),
+             description="Rigid transforms of the volumes, in their order (ITK text, one per "
+                         "volume, as nitransforms reads it; world points of the reference to "
+                         "those of the volume). Eddy currents are in desc-confounds, distortion "
+                         "by the field is desc-blips_fieldmap."),
     FileSpec(key="outliers", modality="dwi", datatype="dwi", suffix="timeseries",
              extension=".tsv", entities={"desc": "outliers"}, table="outliers",
              description="How far each slice of each volume is from its prediction."),

@@ -137,3 +137,19 @@ def _tiny(n_volumes: int) -> bytes:
     shape = (4, 4, 2, n_volumes) if n_volumes > 1 else (4, 4, 2)
     data = np.ones(shape, np.int16)
     return gzip.compress(nb.Nifti1Image(data, np.eye(4)).to_bytes(), 1)
+
+
+def read_itk(path):
+    """Read affine transforms of ITK's text, shape (n, 4, 4), in axes right, anterior, superior."""
+    turn = np.diag([-1.0, -1, 1, 1])
+    found = []
+    for line in Path(path).read_text().splitlines():
+        name, _, rest = line.partition(":")
+        values = [float(value) for value in rest.split()] if "Parameters" in name else []
+        if name == "FixedParameters":
+            assert not any(values), "the centre is the origin"
+        elif name == "Parameters":
+            matrix = np.eye(4)
+            matrix[:3, :3], matrix[:3, 3] = np.reshape(values[:9], (3, 3)), values[9:]
+            found.append(turn @ matrix @ turn)
+    return np.array(found)

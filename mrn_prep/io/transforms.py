@@ -1,4 +1,4 @@
-"""Rigid transforms as ITK's text files, which ANTs, SimpleITK and nitransforms read."""
+"""Rigid transforms as ITK's text files, one per volume as nitransforms reads them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def write_itk(world: Float, path: str | Path) -> Path:
     Notes
     -----
     ITK's axes are left, posterior, superior; its transforms, too, take points of the
-    reference to the moving image.
+    reference to the moving image. ANTs and SimpleITK read one transform per file: for them
+    the file is cut at ``#Transform``.
     """
     lines = ["#Insight Transform File V1.0"]
     for i, matrix in enumerate(np.asarray(world, dtype=np.float64)):
@@ -45,27 +46,3 @@ def write_itk(world: Float, path: str | Path) -> Path:
         ]
     write_text(path, "\n".join(lines) + "\n")
     return Path(path)
-
-
-def read_itk(path: str | Path) -> Float:
-    """Read what `write_itk` wrote, shape (n, 4, 4), in its world coordinates.
-
-    Raises
-    ------
-    ValueError
-        If the file holds anything but affine transforms about the origin.
-    """
-    found = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        name, _, rest = line.partition(":")
-        if name == "FixedParameters" and any(float(v) for v in rest.split()):
-            raise ValueError(f"{path}: has a centre that is not the origin.")
-        if name != "Parameters":
-            continue
-        values = [float(v) for v in rest.split()]
-        if len(values) != 12:
-            raise ValueError(f"{path}: has a transform of {len(values)} parameters; wanted 12.")
-        matrix = np.eye(4)
-        matrix[:3, :3], matrix[:3, 3] = np.reshape(values[:9], (3, 3)), values[9:]
-        found.append(_LPS @ matrix @ _LPS)
-    return np.array(found).reshape(-1, 4, 4)

@@ -9,10 +9,9 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import edit
+from helpers import edit, read_itk
 
 from mrn_prep.cli.main import main
-from mrn_prep.io.transforms import read_itk
 from mrn_prep.models.motion import rotation_matrix
 from mrn_prep.models.status import Reason
 from mrn_prep.phantom.dataset import simulate_dataset

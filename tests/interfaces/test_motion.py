@@ -4,12 +4,12 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import read_itk
 from nipype.interfaces.base import isdefined
 
 from mrn_prep.interfaces.dwi import LimbMask
 from mrn_prep.interfaces.motion import CorrectMotion
 from mrn_prep.io.sampling import read_sampling
-from mrn_prep.io.transforms import read_itk
 from mrn_prep.models.motion import rigid_matrix, rigid_to_world
 from mrn_prep.phantom.dataset import simulate_dataset
 from mrn_prep.phantom.options import PhantomOptions

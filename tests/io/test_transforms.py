@@ -1,9 +1,9 @@
 """Transforms in ITK's text format."""
 
 import numpy as np
-import pytest
+from helpers import read_itk
 
-from mrn_prep.io.transforms import read_itk, write_itk
+from mrn_prep.io.transforms import write_itk
 from mrn_prep.models.motion import rigid_matrix, rigid_to_world
 
 
@@ -33,13 +33,3 @@ def test_transform_takes_a_point_of_the_reference_to_the_volume(tmp_path):
 def test_volume_that_was_not_registered_has_the_identity(tmp_path):
     transforms = np.stack([np.eye(4), np.full((4, 4), np.nan)])
     np.testing.assert_array_equal(read_itk(write_itk(transforms, tmp_path / "x.txt"))[1], np.eye(4))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("Parameters: 1 0 0\n", "3 parameters"), ("FixedParameters: 1 0 0\n", "not the origin")],
-)
-def test_other_transforms_are_refused(tmp_path, text, message):
-    (tmp_path / "x.txt").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_itk(tmp_path / "x.txt")
