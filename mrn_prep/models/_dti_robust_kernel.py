@@ -113,6 +113,17 @@ def _start(log_s, importance, design, beta, lower, room):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _add_negative(signal, usable):  # type: ignore[no-untyped-def]
+    """Take signed measurements in, for which only the start had no use; return their number."""
+    n = 0
+    for i in range(signal.size):
+        if signal[i] < 0.0:
+            usable[i] = 1.0
+            n += 1
+    return n
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _spread(target, predicted, usable, sorted_):  # type: ignore[no-untyped-def]
     """Scale the median absolute deviation of the residuals to a standard deviation."""
     n = 0
@@ -188,6 +199,7 @@ def fit_rows(signal, left, design, rician, robust, cutoff):  # type: ignore[no-u
         if not _start(log_s, usable, design, beta, lower, room):
             status[v] = _TOO_FEW
             continue
+        used += _add_negative(signal[v], usable)
         floor = sigma[v] if rician and sigma[v] > 0.0 else 0.0
         status[v] = _fit(signal[v], usable, floor, design, beta, lower, target, room)
         n_out = 0

@@ -47,7 +47,8 @@ def fit_dti_nlls(
     Parameters
     ----------
     signal : array, shape (..., n)
-        Magnitude signal. A value of 0 or less counts as not measured.
+        Signal. A value of 0 counts as not measured; one below, as the real part of complex
+        images has in noise, is a measurement.
     b_s_mm2, bvecs : array, shapes (n,) and (n, 3)
         b-values (s/mm²) as they were, and unit directions (zero for b <= 5).
     mask : bool array, shape (...), optional

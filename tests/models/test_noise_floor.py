@@ -103,6 +103,16 @@ def test_logarithms_of_signed_values_give_the_mean_diffusivity():
             assert md_bias(series, snr, rician=False) > before - 0.02
 
 
+@pytest.mark.parametrize("method", ["nlls", "restore"])
+@pytest.mark.parametrize(("snr", "within"), [(5, 0.055), (8, 0.025)])
+def test_nonlinear_fit_keeps_values_below_zero(method, snr, within):
+    series = signed(snr)
+    assert abs(md_bias(series, snr, method=method, rician=False)) < within
+    if snr == 5:
+        without = np.maximum(series, 0.0)  # 0 is what was not measured
+        assert md_bias(without, snr, method=method, rician=False) < -0.1
+
+
 def test_signed_values_without_logarithm_are_left_out():
     series = signed(3)
     freed = without_log_bias(series, B, G, MASK, 1 / 3)
