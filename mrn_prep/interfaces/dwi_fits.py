@@ -20,7 +20,8 @@ from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti_map import map_dti
 from mrn_prep.models.dwi_quality import counts, lowest_volumes, temporal_snr, tensor_quality
 from mrn_prep.models.gradient_check import check_directions
-from mrn_prep.models.ivim import fit_ivim
+from mrn_prep.models.isotropic import without_anisotropy
+from mrn_prep.models.ivim import IVIMResult, fit_ivim
 from mrn_prep.models.noise import sigma_from_air, sigma_from_background
 from mrn_prep.models.noise_floor import without_log_bias
 from mrn_prep.models.quality import measured_volumes, series_quality
@@ -232,12 +233,14 @@ class FitIVIM(FitInterface):
     output_spec = _FitIVIMOutputSpec
 
     def _run_interface(self, runtime: Any) -> Any:
-        image, inside, b_s_mm2, _, raw = self.loaded()
+        image, inside, b_s_mm2, bvecs, raw = self.loaded()
         noise, _ = self.series_noise(raw, inside)
-        fit = self._fit(
-            fit_ivim, array(image), inside, noise, slice(None), b_s_mm2=b_s_mm2,
-            method=self.inputs.method,
-        )  # fmt: skip
+
+        def model(signal: Any, *, mask: Any, **given: Any) -> IVIMResult:
+            alike = without_anisotropy(signal, b_s_mm2, bvecs, mask)
+            return fit_ivim(alike, b_s_mm2, mask, method=self.inputs.method, **given)
+
+        fit = self._fit(model, array(image), inside, noise, slice(None))
         # where D* cannot be told f and D still are
         of_f = np.where(np.isfinite(fit.f), np.uint8(0), fit.status)
         self.write(
@@ -245,5 +248,5 @@ class FitIVIM(FitInterface):
             ivim_d_se=fit.d_se_mm2_s, ivim_dstar=fit.dstar_mm2_s,
             ivim_dstar_se=fit.dstar_se_mm2_s, ivim_status=of_f, ivim_dstar_status=fit.status,
         )  # fmt: skip
-        self.tell(method=f"IVIM, {self.inputs.method} fit")
+        self.tell(method=f"IVIM, {self.inputs.method} fit, anisotropy taken out by a tensor")
         return runtime
