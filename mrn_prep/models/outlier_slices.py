@@ -137,6 +137,13 @@ def find_outliers(
     loss = np.where(judged | empty, 1 - ratio, np.nan)
     with np.errstate(invalid="ignore"):
         outlier = (z < -options.z) & (loss > options.loss)
+        odd = np.abs(z) > options.z
+    # a moved volume has been read between its slices: those beside a lost one hold some of it,
+    # and with a cubic kernel may read bright
+    beside = np.zeros_like(outlier)
+    beside[1:] |= outlier[:-1]
+    beside[:-1] |= outlier[1:]
+    outlier |= beside & odd
     return SliceOutliers(outlier, z, loss)
 
 

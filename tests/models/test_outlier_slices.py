@@ -112,6 +112,18 @@ def test_shell_that_no_tensor_meets_is_no_outlier():
     assert abs(np.nanmedian(found.z[:, b == 600])) < 0.1
 
 
+def test_slice_beside_a_lost_one_is_replaced_with_it():
+    """A volume that moved along the limb by a tenth of a slice, of which one slice was lost."""
+    series, _ = spoilt(0.0, 0.0)
+    series = series.copy()
+    for k, kept in ((3, 1.05), (4, 0.4), (5, 0.94), (8, 0.94)):
+        series[:, :, k, 12] *= kept
+    repaired, found = repair_slices(series, B, G, LIMB.mask)
+    assert np.argwhere(found.outlier).tolist() == [[3, 12], [4, 12], [5, 12]]
+    # one as dark by itself may be so for other reasons
+    np.testing.assert_array_equal(repaired[:, :, 8], series[:, :, 8].astype(np.float32))
+
+
 def test_slice_axis_may_be_any():
     series, bad = spoilt(0.05, 0.4)
     for axis in (0, 1):
