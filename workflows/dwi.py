@@ -33,8 +33,7 @@ def init_dwi_wf(
     """Tensor, ADC and IVIM of a diffusion series, denoised and brought into one frame.
 
     Complex images are freed of their phase, and files that are parts of the series put on
-    one scale first. The limb is found in the
-    volumes without weighting; noise is removed by
+    one scale first. The limb is found in the volumes without weighting; noise is removed by
     Marchenko-Pastur PCA, and ringing by sub-voxel shifts if asked for; an image with
     reversed phase encoding gives the field that distorts; volumes are registered to
     predictions of a tensor model and resampled once, the distortion being undone and
