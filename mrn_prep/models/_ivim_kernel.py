@@ -17,7 +17,7 @@ NOISE_FLOOR_SIGMA = 3.0
 MIN_RESIDUAL_DOF = 6
 """Below this many degrees of freedom a standard error from residuals is too small."""
 
-_FLOOR_ROUNDS, _FLOOR_TOLERANCE = 8, 1e-3
+_FLOOR_ROUNDS, _FLOOR_TOLERANCE = 8, 1e-2
 _FITTED, _NON_FINITE, _NO_SIGNAL = int(Reason.FITTED), int(Reason.NON_FINITE), int(Reason.NO_SIGNAL)
 _NOT_IDENTIFIABLE, _TOO_FEW = int(Reason.NOT_IDENTIFIABLE), int(Reason.TOO_FEW)
 
@@ -86,9 +86,9 @@ def _fit_means(s, count, shared, sigma, full, x, rooms, values, gain):  # type: 
     clean = rooms[4]
     for g in range(s.size):
         clean[g] = s[g] - mean_excess(s[g], sigma)
-    for _ in range(_FLOOR_ROUNDS):
+    for turn in range(_FLOOR_ROUNDS):
         code = _NOT_IDENTIFIABLE
-        if full:
+        if full and (turn == 0 or np.isfinite(x[0])):
             code = fit_full(clean, count, shared, x, rooms, values)
         if code != _FITTED:
             code = fit_segmented(clean, count, shared, not full, rooms, values, gain)

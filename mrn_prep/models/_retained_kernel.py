@@ -84,10 +84,10 @@ def propagate(gain, left, v, covariance):  # type: ignore[no-untyped-def]
     `gain` is (p, n); `left` are `NoiseRows`, of which row `v` is meant.
     """
     p, n = gain.shape
-    untouched = left.kept[v] == 0.0
+    averaged = left.kept[v] == 0.0 and left.at.shape[1] > 0
     covariance[:] = 0.0
     for i in range(n):
-        share = left.fraction[v] * (_own(left, v, i) if untouched else 1.0)
+        share = left.fraction[v] * (_own(left, v, i) if averaged else 1.0)
         for r in range(p):
             for c in range(r + 1):
                 covariance[r, c] += share * gain[r, i] * gain[c, i]
