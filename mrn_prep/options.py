@@ -174,9 +174,7 @@ class DWIOptions:
     @property
     def not_made(self) -> tuple[str, ...]:
         """Keys of `OUTPUTS` and `FILES` that these options leave out."""
-        of_motion = ("confounds", "xfm") if self.motion == "none" else ()
-        of_denoising = ("sigma", "denoising_residual") if self.denoise == "none" else ()
-        return of_denoising + of_motion
+        return ("confounds", "xfm") if self.motion == "none" else ()
 
 
 @dataclass(frozen=True, kw_only=True)

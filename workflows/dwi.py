@@ -49,7 +49,7 @@ def init_dwi_wf(
     allows, the standard errors, status maps and facts.
     """
     steps = _Steps(dwi, options, {"n_procs": n_threads, "mem_gb": mem_gb})
-    if options.dwi.denoise == "mppca":
+    if dwi.denoised(options):
         steps.denoise()
     if options.dwi.gibbs and dwi.partial_fourier >= 1:
         steps.unring()

@@ -93,7 +93,7 @@ def _session_lines(
         shown = outputs(series, options, companions=verbose > 0)
         hidden = len(shown) < len(outputs(series, options))
         companions = "; desc-se and desc-status of the maps" if hidden else ""
-        yield f"  {series.description}"
+        yield f"  {series.plan(options)}"
         yield _listed(
             "from", together((name.rpartition("/")[2] for name in series.sources), prefix)
         )

@@ -103,6 +103,10 @@ class DCEInputs(CorrectedInputs):
             f"({self.sequence_class})"
         )
 
+    def denoised(self, options: Options) -> bool:
+        """Whether the frames are denoised."""
+        return options.dce.denoise == "mppca"
+
     def products(self, options: Options) -> tuple[Product, ...]:
         """Return what it becomes."""
         maps = dce_products(options.dce.model, delay=options.dce.delay)

@@ -20,6 +20,7 @@ from mrn_prep.io.names import series_entities
 from mrn_prep.models.dwi_quality import distinct_directions
 from mrn_prep.models.eddy import HALF_SPHERE_IMBALANCE
 from mrn_prep.models.motion import gradient_imbalance
+from mrn_prep.models.mppca import MIN_VOLUMES
 from mrn_prep.models.qball import FEWEST_DIRECTIONS as QBALL_DIRECTIONS
 from mrn_prep.options import Options
 from mrn_prep.outputs import IVIM, QBALL, TENSOR, TRACTS, Product, files_of, of_modality
@@ -100,6 +101,22 @@ class DWIInputs(SeriesInputs):
         """The regions of tissue nerve."""
         return of_tissue(self.regions, ("nerve",))
 
+    def denoised(self, options: Options) -> bool:
+        """Whether the volumes are denoised, which takes a few."""
+        return options.dwi.denoise == "mppca" and self.grid.n_volumes >= MIN_VOLUMES
+
+    def left_out(self, options: Options) -> tuple[str, ...]:
+        """Return denoising, q-ball imaging and IVIM, where they cannot be had."""
+        wanting = {}
+        if options.dwi.denoise == "mppca" and not self.denoised(options):
+            few = f"{MIN_VOLUMES} volumes, there are {self.grid.n_volumes}"
+            wanting["denoising (--dwi-denoise)"] = few
+        if options.dwi.qball:
+            wanting["q-ball imaging (--dwi-qball)"] = self.without_qball
+        if options.dwi.ivim != "none" and not self.has_ivim(options):
+            wanting["IVIM"] = self.without_ivim
+        return tuple(f"{what} needs {needs}" for what, needs in wanting.items() if needs)
+
     def repaired(self, options: Options) -> bool:
         """Whether darkened slices are replaced."""
         return self.has_tensor and options.dwi.outliers and options.dwi.motion != "none"
@@ -176,6 +193,7 @@ class DWIInputs(SeriesInputs):
         """Return what it becomes."""
         skip = (
             *options.dwi.not_made,
+            *(() if self.denoised(options) else ("sigma", "denoising_residual")),
             *(() if self.has_tensor else TENSOR),
             *(() if self.has_ivim(options) else IVIM),
             *(() if self.has_tracts(options) else TRACTS),

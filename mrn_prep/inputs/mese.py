@@ -70,6 +70,13 @@ class MESEInputs(CorrectedInputs):
         """Whether the echoes are denoised, which takes the many of a train."""
         return self.kind == "train" and options.t2.denoise == "mppca"
 
+    def left_out(self, options: Options) -> tuple[str, ...]:
+        """Return denoising, where it is asked for and this is no train."""
+        if options.t2.denoise == "none" or self.denoised(options):
+            return ()
+        n = len(self.files)
+        return (f"denoising (--t2-denoise) needs the echoes of a train, there are {n} images",)
+
     def products(self, options: Options) -> tuple[Product, ...]:
         """Return what it becomes."""
         method = self.method(options)

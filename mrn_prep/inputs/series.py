@@ -56,6 +56,18 @@ class SeriesInputs:
         """What will be done with the series, in a few words."""
         raise NotImplementedError
 
+    def denoised(self, options: Options) -> bool:
+        """Whether its images are denoised before all else."""
+        return False
+
+    def plan(self, options: Options) -> str:
+        """Return `description`, with what the options add to it."""
+        return self.description + ", denoised" * self.denoised(options)
+
+    def left_out(self, options: Options) -> tuple[str, ...]:
+        """Return what is asked for, or seems meant, that the series does not allow, and why."""
+        return ()
+
     def products(self, options: Options) -> tuple[Product, ...]:
         """Return what it becomes in the output folder, in the order of the page."""
         raise NotImplementedError

@@ -137,7 +137,7 @@ def _session(
     regions, wrong = find_regions(derivatives, subject, session)
     problems += wrong + _left(files, label)
     series = [_with_regions(s, regions) if isinstance(s, DWIInputs) else s for s in series]
-    problems += _not_made(series, options)
+    problems += _asked_in_vain(series, options)
     if regions and "t2" in modalities:
         images, wrong = find_anatomy(dataset, files, f"T2 signal ratio of {label} is left out")
         series += images
@@ -167,22 +167,18 @@ def _with_regions(series: DWIInputs, regions: Sequence[RegionFile]) -> DWIInputs
     return replace(series, regions=of_tissue(regions, ("nerve", "muscle")))
 
 
-def _not_made(series: Sequence[SeriesInputs], options: Options) -> list[Problem]:
-    """Say which diffusion series cannot have what was asked for, or what they seem made for."""
-    told = []
-    for one in (s for s in series if isinstance(s, DWIInputs)):
-        wanting = {}
-        if options.dwi.qball:
-            wanting["q-ball imaging (--dwi-qball)"] = one.without_qball
-        if options.dwi.ivim != "none" and not one.has_ivim(options):
-            wanting["IVIM"] = one.without_ivim
-        where = one.sources[0].rpartition("/")[2]
-        told += [
-            Problem(where=where, what=f"{what} needs {needs}", costs="It is left out",
-                    code=ExitCode.DONE)
-            for what, needs in wanting.items() if needs
-        ]  # fmt: skip
-    return told
+def _asked_in_vain(series: Sequence[SeriesInputs], options: Options) -> list[Problem]:
+    """Say which series cannot have what was asked for, or what they seem made for."""
+    return [
+        Problem(
+            where=one.sources[0].rpartition("/")[2],
+            what=what,
+            costs="It is left out",
+            code=ExitCode.DONE,
+        )
+        for one in series
+        for what in one.left_out(options)
+    ]
 
 
 def _series(

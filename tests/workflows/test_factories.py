@@ -70,9 +70,10 @@ def vfa(common, afi):
 def dwi(common, tmp_path):
     for name in ("bval", "bvec"):
         (tmp_path / name).touch()
+    shared = common("dwi", run="1") | {"grid": replace(GRID, shape=(*GRID.shape, 7))}
     return DWIInputs(
-        **common("dwi", run="1"), bval_files=(str(tmp_path / "bval"),),
-        bvec_files=(str(tmp_path / "bvec"),), b_s_mm2=(0.0, 800.0), pe_axis=1,
+        **shared, bval_files=(str(tmp_path / "bval"),), bvec_files=(str(tmp_path / "bvec"),),
+        b_s_mm2=(0.0, *[800.0] * 6), pe_axis=1,
     )  # fmt: skip
 
 
@@ -190,6 +191,17 @@ def test_diffusion_builds_for_every_phase_encoding(session, dwi, tmp_path, pe_ax
     for values in all_values("dwi"):
         options = Options().with_values("dwi", values)
         assert init_session_wf(lone, options=options, out_dir=str(tmp_path)).list_node_names()
+
+
+def test_a_series_of_few_volumes_is_not_denoised(session, dwi, tmp_path):
+    few = replace(dwi, grid=replace(GRID, shape=(*GRID.shape, 4)), b_s_mm2=(0.0, *[800.0] * 3))
+    for series in (dwi, few):
+        lone = replace(session, series=(series,))
+        wf = init_session_wf(lone, options=Options(), out_dir=str(tmp_path))
+        names = {name.rpartition(".")[2] for name in wf.list_node_names()}
+        keys = {made.key for made in series.products(Options())}
+        assert ("sigma" in keys) == ("denoise" in names) == (series is dwi)
+    assert few.left_out(Options()) == ("denoising (--dwi-denoise) needs 5 volumes, there are 4",)
 
 
 @pytest.mark.parametrize("n_files", [1, 2])
