@@ -105,6 +105,10 @@ class FatWaterOptions:
     """Fat fraction and T2*."""
 
     phase: bool = choice(True, "use the phase where there is one (off: magnitudes only, flagged)")
+    denoise: str = choice(
+        "none", "denoising of the echoes, real and imaginary parts where there is phase "
+        "(Marchenko-Pastur PCA)", choices=("mppca", "none"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,9 @@ from nipype.pipeline import engine as pe
 from mrn_prep.interfaces.align import AlignSeries
 from mrn_prep.interfaces.denoise import DenoiseSeries
 
+HANDED_ON = [("out_files", "in_files"), ("facts", "before"), ("sigma", "sigma")]
+"""What a step that changes the images of a series gives to the next."""
+
 
 def boundary(
     name: str, *, outputs: Sequence[str], inputs: Sequence[str] = ()
@@ -69,6 +72,5 @@ def in_place(
         interface = AlignSeries(n_together=n_together, n_threads=n_threads)
         steps.append(pe.Node(interface, name="align", mem_gb=mem_gb, n_procs=n_threads))
     for before, node in pairwise([*steps, fit]):
-        handed_on = [("out_files", "in_files"), ("facts", "before"), ("sigma", "sigma")]
-        wf.connect([(before, node, handed_on)])
+        wf.connect([(before, node, HANDED_ON)])
     (*steps, fit)[0].inputs.in_files = list(files)

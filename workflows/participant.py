@@ -174,7 +174,8 @@ def _factory(
             return init_ir_wf(series, options=options.t1, mem_gb=mem_gb)
         case MEGREInputs():
             megre = series.as_used(options)
-            return init_fatwater_wf(megre, n_threads=n_threads, mem_gb=mem_gb)
+            denoise = series.denoised(options)
+            return init_fatwater_wf(megre, denoise=denoise, n_threads=n_threads, mem_gb=mem_gb)
         case MESEInputs():
             with_pdff = any(isinstance(other, MEGREInputs) for other, _ in used)
             return init_t2_wf(

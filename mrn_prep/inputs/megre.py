@@ -14,6 +14,7 @@ from mrn_prep.inputs.series import SeriesInputs, fingerprint, listed
 from mrn_prep.io.dataset import BidsFile, Dataset, group_by
 from mrn_prep.io.names import series_entities
 from mrn_prep.models.megre import scaled_phase
+from mrn_prep.models.mppca import MIN_VOLUMES
 from mrn_prep.options import Options
 from mrn_prep.outputs import Product
 
@@ -62,6 +63,23 @@ class MEGREInputs(SeriesInputs):
             return (Product("pdff", "magnitude"), *decay[: 2 * (len(self.te_s) > 2)], *images)
         decay = (Product("t2star", "", "t2star_status"), Product("r2star"))
         return (Product("pdff"), *decay, *images, Product("field"))
+
+    def denoised(self, options: Options) -> bool:
+        """Whether the echoes are denoised, which takes a few: an image with phase counts twice."""
+        enough = len(self.as_used(options).files) >= MIN_VOLUMES
+        return enough and options.fatwater.denoise == "mppca"
+
+    def plan(self, options: Options) -> str:
+        """Return `description` of the series as it is used, with what the options add to it."""
+        return self.as_used(options).description + ", denoised" * self.denoised(options)
+
+    def left_out(self, options: Options) -> tuple[str, ...]:
+        """Return denoising, where it is asked for and the echoes are too few."""
+        if options.fatwater.denoise == "none" or self.denoised(options):
+            return ()
+        n = len(self.as_used(options).files)
+        return (f"denoising (--fatwater-denoise) needs {MIN_VOLUMES} magnitudes or three echoes "
+                f"with phase, there are {n} magnitudes",)  # fmt: skip
 
     def as_used(self, options: Options) -> MEGREInputs:
         """Return the series as the options want it: without its phase, or as it is."""

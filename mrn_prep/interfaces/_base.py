@@ -68,6 +68,7 @@ class MapInterface(SimpleInterface):
         flags = [*before.get("ValidityFlags", []), *flags]
         method = "; ".join(filter(None, [before.get("EstimationMethod", ""), method]))
         references = [*before.get("EstimationReference", []), *references]
+        note = " ".join(filter(None, [before.get("StandardErrorNote", ""), note]))
         facts: dict[str, object] = {"ValidityFlags": sorted(set(flags))}
         if method:
             facts["EstimationMethod"] = method

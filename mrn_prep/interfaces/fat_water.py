@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from nipype.interfaces.base import File, traits
-from numpy.typing import NDArray
 
 from mrn_prep.interfaces._base import (
     FactsOutputSpec,
@@ -19,8 +18,7 @@ from mrn_prep.io.images import voxel_mm
 from mrn_prep.models.fat_water import fit_fat_water, phase_sign
 from mrn_prep.models.fat_water_magnitude import fit_fat_water_magnitude
 from mrn_prep.models.mask import limb_mask
-from mrn_prep.models.megre import scaled_phase
-from mrn_prep.models.noise import sigma_from_background
+from mrn_prep.models.megre import complex_echoes
 from mrn_prep.models.quality import series_quality
 
 _REFERENCES = ("doi:10.1002/mrm.21737", "doi:10.1002/mrm.22177", "doi:10.1002/nbm.1622")
@@ -59,9 +57,14 @@ class FitFatWater(MapInterface):
     def _run_interface(self, runtime: Any) -> Any:
         stack, like = load_series(self.inputs.in_files)
         te_s, kind = list(self.inputs.te_s), self.inputs.kind
-        signal, magnitude, unit = _assemble(stack, len(te_s), kind)
+        if kind == "magnitude":
+            magnitude = stack
+        else:
+            signal, unit = complex_echoes(stack, kind)
+            # those of polar images are the scanner's: as they were read, to the last bit
+            magnitude = stack[..., : len(te_s)] if kind == "polar" else np.abs(signal)
         mask = limb_mask(mean_image(magnitude))
-        sigma = sigma_from_background(magnitude, mask)
+        sigma = self.noise_of(magnitude, mask)
         noise = sigma if np.isfinite(sigma) else None
         threads = {"n_threads": self.inputs.n_threads}
         if kind == "magnitude":
@@ -76,8 +79,9 @@ class FitFatWater(MapInterface):
             fit = fit_fat_water(
                 signal, te_s, self.inputs.field_t, voxel_mm(like), mask, noise, **threads
             )
-            turned = ", falling with frequency" if falls else ""
-            how = f"complex signal (phase in {unit}{turned}), smooth field map"
+            phase = [f"in {unit}"] * bool(unit) + ["falling with frequency"] * falls
+            told = f" (phase {', '.join(phase)})" if phase else ""
+            how = f"complex signal{told}, smooth field map"
         self.write(
             runtime, like,
             pdff=fit.pdff, pdff_se=fit.pdff_se, t2star=fit.t2star_s, t2star_se=fit.t2star_se_s,
@@ -92,21 +96,3 @@ class FitFatWater(MapInterface):
             references=_REFERENCES,
         )
         return runtime
-
-
-def _assemble(
-    stack: NDArray[np.float32], n: int, kind: str
-) -> tuple[NDArray[np.complex64], NDArray[np.float32], str]:
-    """Return the complex signal, its magnitude, and the unit that the phase was found in."""
-    if kind == "cartesian":
-        signal = np.empty((*stack.shape[:3], n), dtype=np.complex64)
-        signal.real, signal.imag = stack[..., :n], stack[..., n:]
-        return signal, np.abs(signal), "real and imaginary part"
-    magnitude = stack[..., :n]
-    if kind == "magnitude":
-        return magnitude.astype(np.complex64), magnitude, ""
-    phase, unit = scaled_phase(stack[..., n:])
-    signal = np.empty(magnitude.shape, dtype=np.complex64)
-    for i in range(n):  # one by one: in double precision all would be four series
-        signal[..., i] = magnitude[..., i] * np.exp(1j * phase[..., i])
-    return signal, magnitude, unit

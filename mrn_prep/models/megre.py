@@ -253,3 +253,48 @@ def _fills(values: NDArray[np.generic], low: float, high: float) -> bool:
     counts, _ = np.histogram(values, _BINS, (low, high))
     around = counts[0] / max(counts[-1], 1)  # the ends of a turn are neighbours
     return bool(counts.min() > 0.2 * counts.mean() and 0.67 < around < 1.5)
+
+
+def complex_echoes(images: NDArray[np.float32], kind: str) -> tuple[NDArray[np.complex64], str]:
+    r"""Complex signal of echoes stored as two real images each.
+
+    Parameters
+    ----------
+    images : array, shape (..., 2 n)
+        The first parts of n echoes, then the second ones.
+    kind : {"polar", "cartesian"}
+        Magnitudes and phases (of any unit, see `scaled_phase`), or real and imaginary parts.
+
+    Returns
+    -------
+    complex64 array, shape (..., n)
+        Signal, C-contiguous.
+    str
+        The unit that phases were found in; empty where there are none.
+
+    Raises
+    ------
+    ValueError
+        If the images do not pair, the kind is unknown, or as `scaled_phase`.
+
+    Examples
+    --------
+    >>> images = np.array([[3.0, 2.0, 4.0, -1.0]], dtype=np.float32)
+    >>> complex_echoes(images, "cartesian")[0].tolist()
+    [[(3+4j), (2-1j)]]
+    >>> polar = np.array([[[1.0, 5.0, np.pi, 0.0], [1.0, 1.0, 0.0, -np.pi]]], np.float32)
+    >>> signal, unit = complex_echoes(polar, "polar")
+    >>> signal.real.round(3).tolist(), unit
+    ([[[-1.0, 5.0], [1.0, -1.0]]], 'radians')
+    """
+    if images.shape[-1] % 2 or kind not in ("polar", "cartesian"):
+        raise ValueError(f"{images.shape[-1]} images of kind {kind!r} are no complex echoes.")
+    n = images.shape[-1] // 2
+    signal = np.empty((*images.shape[:-1], n), dtype=np.complex64)
+    if kind == "cartesian":
+        signal.real, signal.imag = images[..., :n], images[..., n:]
+        return signal, ""
+    phase, unit = scaled_phase(images[..., n:])
+    for i in range(n):  # one by one: in double precision all would be four series
+        signal[..., i] = images[..., i] * np.exp(1j * phase[..., i])
+    return signal, unit

@@ -55,7 +55,7 @@ def denoise_mppca(
     Parameters
     ----------
     series : array, shape (x, y, z, n)
-        Magnitude series of at least five volumes. Voxels that are not finite, or
+        Real series of at least five volumes. Voxels that are not finite, or
         zero in every volume, are passed through and do not enter any patch.
     mask : bool array, shape (x, y, z), optional
         Voxels to denoise; only these enter the patches (air has another noise).
@@ -91,6 +91,10 @@ def denoise_mppca(
     ``noise_fraction`` is the mean :math:`(P_U)_{mm}`, times what averaging patches
     adds for a uniform U. `retained_noise` finds :math:`P_V` again. Neither knows of
     changes in the tissue too weak to be kept: their loss is a bias.
+
+    A complex series is given as its real and imaginary parts, 2n volumes. What is p
+    components of complex numbers is 2p of real ones at most, in twice as many volumes:
+    to first order the same noise is left, and less where phase hardly varies over a patch.
 
     References
     ----------

@@ -41,9 +41,10 @@ def write(root, name, values=100.0, **sidecar):
     path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(FIELD | sidecar))
 
 
-def found_in(root, derivatives=()):
+def found_in(root, derivatives=(), options=None):
     """Find and check all series of the one session."""
-    found = find_inputs(Dataset(root), Selection((("01", None),)), derivatives)
+    chosen = Selection((("01", None),))
+    found = find_inputs(Dataset(root), chosen, derivatives, options=options)
     return check_voxels(found)
 
 
@@ -58,8 +59,8 @@ def faults(root):
     return " ".join(str(p) for p in found_in(root).problems if not p.is_remark)
 
 
-def remarks(root):
-    return " ".join(str(p) for p in found_in(root).problems if p.is_remark)
+def remarks(root, options=None):
+    return " ".join(str(p) for p in found_in(root, options=options).problems if p.is_remark)
 
 
 def mese(root, times=(0.01, 0.02, 0.03, 0.04, 0.05, 0.06), acq="", **sidecar):
@@ -172,6 +173,28 @@ def test_magnitudes_alone_are_a_marked_fallback(tmp_path):
     megre(tmp_path)
     assert "flagged magnitude-only" in remarks(tmp_path)
     assert one(tmp_path, MEGREInputs).kind == "magnitude"
+
+
+def test_denoising_takes_three_echoes_with_phase_or_five_magnitudes(tmp_path):
+    options = Options().with_values("fatwater", {"denoise": "mppca"})
+    megre(tmp_path, phase=4095 * turned())
+    assert one(tmp_path, MEGREInputs).plan(options).endswith(", denoised")
+    assert "denois" not in one(tmp_path, MEGREInputs).plan(Options())
+    assert "denoising" not in remarks(tmp_path, options)
+    alone = options.with_values("fatwater", {"phase": False})
+    assert (
+        "MEGRE.nii.gz: denoising (--fatwater-denoise) needs 5 magnitudes or three echoes with "
+        "phase, there are 3 magnitudes. It is left out." in remarks(tmp_path, alone)
+    )
+    assert not one(tmp_path, MEGREInputs).denoised(alone)
+    assert "MAGNITUDE ONLY" in one(tmp_path, MEGREInputs).plan(alone)
+
+
+def test_denoising_of_what_is_no_train_is_left_out_and_told(tmp_path):
+    mese(tmp_path, (0.02, 0.08))
+    options = Options().with_values("t2", {"denoise": "mppca"})
+    assert "needs the echoes of a train, there are 2 images. It is" in remarks(tmp_path, options)
+    assert "denois" not in remarks(tmp_path)
 
 
 def test_phase_whose_unit_cannot_be_told_is_refused(tmp_path):

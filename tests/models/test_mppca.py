@@ -1,8 +1,11 @@
+import itertools
+
 import numba
 import numpy as np
 import pytest
 
 from mrn_prep.models._leading import count_above, eigenvalue, leading_vectors, tridiagonalise
+from mrn_prep.models.megre import megre_signal
 from mrn_prep.models.mppca import _gain_of_overlap, _layers, denoise_mppca, retained_noise
 
 DECAYS = np.exp(-np.outer([0.5, 1.5], np.linspace(0, 1, 20)))
@@ -114,6 +117,53 @@ def test_noise_free_series_comes_back():
     result = denoise_mppca(two_tissues())
     np.testing.assert_allclose(result.denoised, two_tissues(), rtol=1e-5)
     assert result.sigma.max() < 1e-4
+
+
+def complex_echoes(phase_rad):
+    """Six gradient echoes of muscle, fat and a strip of nerve in a field with a slope."""
+    x, y, z = np.indices((22, 22, 9))
+    fraction = np.where(y < 8, 0.95, 0.03 + 0.07 * (x > 14) * (y > 14))
+    rate = np.where(y < 8, 22.0, 40.0)
+    te_s = 0.0012 + 0.0011 * np.arange(6)
+    return megre_signal(
+        40 * (1 - fraction), 40 * fraction, te_s, field_hz=3 * x - 2 * y + z, r2star_per_s=rate,
+        phase_rad=phase_rad,
+    )  # fmt: skip
+
+
+def by_complex_svd(series):
+    """Denoise patch by patch as `denoise_mppca` does, by singular values of complex numbers."""
+    n, width = series.shape[-1], 5
+    total, weights = np.zeros(series.shape, complex), np.zeros(series.shape[:3])
+    starts = [sorted({*range(0, extent - width, 2), extent - width}) for extent in weights.shape]
+    for corner in itertools.product(*starts):
+        at = tuple(slice(first, first + width) for first in corner)
+        u, s, vh = np.linalg.svd(series[at].reshape(-1, n), full_matrices=False)
+        values, m = s**2, len(u)
+        for p in range(1, n):
+            freedom = (n - p) * (m - p)
+            variance = values[p:].sum() / freedom
+            if values[p] - values[-1] <= 4 * np.sqrt(freedom) * variance:
+                break
+        low_rank = ((u[:, :p] * s[:p]) @ vh[:p]).reshape(total[at].shape)
+        total[at] += p**-3.0 * low_rank
+        weights[at] += p**-3.0
+    return total / weights[..., None]
+
+
+@pytest.mark.parametrize(("turns", "least", "most"), [(0.003, 0.7, 0.9), (1.0, 0.85, 1.1)])
+def test_parts_of_complex_echoes_keep_no_more_noise_than_complex_singular_values(
+    turns, least, most
+):
+    rng = np.random.default_rng(2)
+    truth = complex_echoes(2 * np.pi * turns * rng.uniform(size=(22, 22, 9)))
+    echoes = truth + rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape)
+    result = denoise_mppca(np.concatenate([echoes.real, echoes.imag], axis=-1))
+    left = result.denoised[..., :6] + 1j * result.denoised[..., 6:] - truth
+    assert np.median(result.sigma) == pytest.approx(1.0, rel=0.02)
+    # where phase varies from voxel to voxel a complex component takes two real ones of twice as
+    # many columns; where it hardly does one is enough
+    assert least < np.std(left) / np.std(by_complex_svd(echoes) - truth) < most
 
 
 def test_outside_the_mask_the_input_stays():

@@ -28,6 +28,7 @@ from mrn_prep.inputs.blips import Blip
 from mrn_prep.io.headers import Grid
 from mrn_prep.options import SECTIONS, Options
 from mrn_prep.workflows.b1 import init_b1_wf
+from mrn_prep.workflows.fatwater import init_fatwater_wf
 from mrn_prep.workflows.participant import init_maps_wf, init_session_wf, init_tables_wf
 from mrn_prep.workflows.t1 import init_t1_wf
 
@@ -202,6 +203,21 @@ def test_a_series_of_few_volumes_is_not_denoised(session, dwi, tmp_path):
         keys = {made.key for made in series.products(Options())}
         assert ("sigma" in keys) == ("denoise" in names) == (series is dwi)
     assert few.left_out(Options()) == ("denoising (--dwi-denoise) needs 5 volumes, there are 4",)
+
+
+@pytest.mark.parametrize("kind", ["polar", "cartesian", "magnitude"])
+def test_gradient_echoes_are_denoised_as_complex_numbers_where_they_are(common, kind):
+    n = 6 if kind == "magnitude" else 12
+    megre = MEGREInputs(
+        **common("MEGRE", n), te_s=tuple(0.001 * i for i in range(1, 7)), field_t=3.0, kind=kind
+    )
+    wf = init_fatwater_wf(megre, denoise=True)
+    denoise, fit = wf.get_node("denoise"), wf.get_node("fit")
+    assert getattr(denoise.inputs, "kind", "magnitude") == kind
+    assert fit.inputs.kind == ("magnitude" if kind == "magnitude" else "cartesian")
+    handed_on = wf._graph.get_edge_data(denoise, fit)["connect"]
+    assert {target for _, target in handed_on} == {"in_files", "before", "sigma"}
+    assert "denoise" not in init_fatwater_wf(megre, denoise=False).list_node_names()
 
 
 @pytest.mark.parametrize("n_files", [1, 2])
