@@ -65,7 +65,8 @@ class MotionEddyResult:
     """Slices (along the thickest axis) that lost their signal and were not used to align,
     shape (n, n_slices)."""
     status: NDArray[np.uint8]
-    """`Reason` per volume: FITTED, NOT_CONVERGED, NO_SIGNAL, NON_FINITE, or TOO_FEW where a
+    """`Reason` per volume: FITTED, NOT_CONVERGED (still going more than 0.1 mm in the last
+    round, between states of least motion), NO_SIGNAL, NON_FINITE, or TOO_FEW where a
     series without a tensor's directions left a weighted volume to its neighbouring b0s."""
     whole_sphere: bool
     """False where directions cover half a sphere: eddy terms are then uncertain."""

@@ -23,6 +23,7 @@ from mrn_prep.models.resample import sample
 _MARGIN_MM = 20.0  # of the images kept around the mask: the largest motion that can be met
 # blur relative to the finest, every so many voxels, iterations, eddy terms at most
 _PLAN = ((2.0, 2, 4, N_LINEAR), (1.0, 2, 5, N_LINEAR), (1.0, 1, 3, N_QUADRATIC))
+_MOST_ROUNDS, _SETTLED_MM = 6, 0.05  # of prediction and registration after the plan
 _SHRINKAGE = 0.01  # of weighted volumes; b0s have no eddy field to confuse motion with
 _CHUNK = 16384  # voxels predicted at a time, which bounds the memory
 _ALL = slice(None)
@@ -110,7 +111,7 @@ class Estimation:
         self.floor = 0.0
 
     def run(self) -> tuple[State, Float]:
-        """Coarse to fine; return the state and the last step's displacement (mm)."""
+        """Coarse to fine; return the state and how far its volumes last went (mm)."""
         state = State.still(len(self.b))
         last: Float = np.zeros(len(self.b))
         self._smooth(2 * self.fine_mm)
@@ -129,11 +130,39 @@ class Estimation:
             every = self._every(stride)
             for _ in range(iterations):
                 state, last = self._iterate(state, others, every, min(n_eddy, self.n_eddy))
-        # the choice changes nothing that images show; two rounds settle second-order effects
-        state = self._choose(state)
-        for _ in range(2):
-            state, last = self._iterate(state, others, every, self.n_eddy)
-        return self._unless_worse(self._choose(state), last)
+        return self._unless_worse(*self._settle(state, others))
+
+    def _settle(self, state: State, others: NDArray[np.intp]) -> tuple[State, Float]:
+        """Go on while each round changes less than the one before; return the last change (mm).
+
+        What is chosen changes nothing that images show to first order, and rounds settle the
+        rest. Only states that were chosen are compared: what a round moves along what images do
+        not show, the next choice takes back. Where directions are few, rounds do not converge.
+        """
+        chosen = state = self._choose(state)
+        moved: Float = np.full(len(self.b), np.inf)
+        for _ in range(_MOST_ROUNDS):
+            state, _ = self._iterate(state, others, self.compared, self.n_eddy)
+            after = self._choose(state)
+            change = self._between(chosen, after)
+            if change.max() >= moved.max():
+                break
+            chosen, moved = after, change
+            if moved.max() < _SETTLED_MM:
+                break
+        return chosen, moved
+
+    def _between(self, before: State, after: State) -> Float:
+        """Return how far the points of the limb are shown apart by two states (mm)."""
+        points = self.points_mm[::5]
+
+        def shown(state: State, i: int) -> Float:
+            eddy = state.eddy[i, : self.n_eddy]
+            return motion.displaced(points, state.rigid[i], eddy, self.pe_axis)
+
+        apart = [shown(after, i) - shown(before, i) for i in range(len(self.b))]
+        mean: Float = np.linalg.norm(np.stack(apart), axis=-1).mean(axis=-1)
+        return mean
 
     def _unless_worse(self, state: State, last: Float) -> tuple[State, Float]:
         """Leave everything where it was unless that made the volumes agree better."""

@@ -62,6 +62,17 @@ def test_moved_limb_is_aligned(limb, fixed):
     np.testing.assert_array_equal(fixed.rigid[0], np.eye(4))
 
 
+def test_volumes_count_as_registered_where_the_series_settles(limb, fixed):
+    assert (fixed.status == Reason.FITTED).all()
+    few = moved_limb(0, **{**SMALL, "n_dwi": 12})
+    unsettled = run(few)
+    assert (unsettled.status[few.b_s_mm2 > 0] == Reason.NOT_CONVERGED).all()
+    left, wrong = (
+        rms(residual_mm(m, found_mm(m, r))) for m, r in ((limb, fixed), (few, unsettled))
+    )
+    assert left < 0.5 < 0.7 < wrong
+
+
 def test_bvecs_follow_the_limb(limb, fixed):
     true = np.einsum("nji,nj->ni", limb.rotation, limb.bvecs)
     weighted = limb.b_s_mm2 > 0
