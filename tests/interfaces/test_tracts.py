@@ -252,6 +252,19 @@ def test_no_nerve_at_all_leaves_empty_files(clean, why):
     assert found.facts["Quality"]["tract_length_median"] is None
 
 
+def test_region_of_one_slice_is_a_seed(clean, plain):
+    """A nerve drawn once is followed as far as one drawn in all slices."""
+    labels = np.zeros_like(clean.labels)
+    middle = labels.shape[2] // 2
+    labels[:, :, middle] = np.where(clean.labels[:, :, middle] == 1, 1, 0)
+    found, table, _ = clean.run("seed", labels=labels)
+    _, whole, _ = plain
+    rows, others = (t[(t["region"] == "sciatic") & (t["metric"] == "FA")] for t in (table, whole))
+    assert found.facts["Quality"]["tract_n_followed"] == 1
+    assert rows["arc_mm"].max() > 0.95 * others["arc_mm"].max()
+    assert off_centre_mm(rows, "sciatic").max() < 1.0
+
+
 def test_lines_that_leave_the_region_are_not_kept(clean):
     """A field that crosses a region at right angles has no lines along it."""
     fit = clean.fit
