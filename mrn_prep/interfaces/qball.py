@@ -49,7 +49,7 @@ class FitQBall(FitInterface):
         measured = measured_volumes(array(image), inside if inside.any() else limb)
         series = self.series(image, measured)
         if isinstance(noise, Denoised):
-            series, _ = noise.for_fit(series, inside, rician=self.rician)
+            series = noise.amplitudes(series, inside, rician=self.rician)
         found = fit_qball(series, b_s_mm2[measured], bvecs[measured], inside)
         directions = to_scanner_axes(found.directions, image.affine)
         peaks = directions * found.values[..., None]

@@ -4,10 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 from mrn_prep.models._retained_kernel import noise_power, propagate
-from mrn_prep.models.status import Reason
-
-MIN_RESIDUAL_DOF = 6
-"""Below this many degrees of freedom residuals do not tell the noise."""
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, Reason
 
 # Noise across the gradient, enlarged from its mean to what covers 68 % of isotropic voxels:
 # (χ²₅;0.68 - 1) / 4 for FA; for AD - RD the same of the eigenvalues of a Gaussian matrix.

@@ -6,7 +6,6 @@ import numpy as np
 from numba import njit
 
 from mrn_prep.models._dti_kernel import (
-    MIN_RESIDUAL_DOF,
     _covariance,
     _eigen,
     _logarithms,
@@ -14,7 +13,7 @@ from mrn_prep.models._dti_kernel import (
     _solve_weighted,
 )
 from mrn_prep.models._noise_kernel import mean_excess
-from mrn_prep.models.status import Reason
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, Reason
 
 _MAX_STEPS, _TOLERANCE = 50, 1e-8
 _FLOOR_ROUNDS, _FLOOR_TOLERANCE = 10, 1e-3

@@ -10,12 +10,7 @@ from mrn_prep.models._ivim_protocol import DSTAR_MAX, LOW_MIN
 from mrn_prep.models._ivim_segmented import fit_segmented
 from mrn_prep.models._noise_kernel import mean_excess
 from mrn_prep.models._retained_kernel import propagate
-from mrn_prep.models.status import Reason
-
-NOISE_FLOOR_SIGMA = 3.0
-"""A voxel whose largest signal is below this many sigma is air."""
-MIN_RESIDUAL_DOF = 6
-"""Below this many degrees of freedom a standard error from residuals is too small."""
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA, Reason
 
 _FLOOR_ROUNDS, _FLOOR_TOLERANCE = 8, 1e-2
 _FITTED, _NON_FINITE, _NO_SIGNAL = int(Reason.FITTED), int(Reason.NON_FINITE), int(Reason.NO_SIGNAL)

@@ -13,21 +13,17 @@ from numpy.typing import NDArray
 
 from mrn_prep.models._t2_start import UNIFORM, component, match
 from mrn_prep.models.rician import rician_mean
-from mrn_prep.models.status import Reason
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA, Reason
 
 Float = NDArray[np.float64]
 
 T2_MIN_S, T2_MAX_S = 0.01, 1.0
 """A fit outside is out of range: it is longer than any fluid's or shorter than can be seen."""
-NOISE_FLOOR_SIGMA = 3.0
-"""A voxel whose largest signal is below this many sigma is air."""
 MAX_RELATIVE_SE = 1.0
 """A T2 whose standard error is as large as itself is not identifiable.
 
 A lower limit would refuse high estimates before low ones, and bias what is left.
 """
-MIN_RESIDUAL_DOF = 6
-"""Below this many degrees of freedom a standard error from residuals is too small."""
 
 MAX_FAT_FRACTION = 0.5
 """With more fat than this the water's T2 is not identifiable."""

@@ -13,17 +13,13 @@ from mrn_prep.models._retained_kernel import propagate
 from mrn_prep.models._rows import NoiseRows, Status, fit_masked
 from mrn_prep.models.dti import B0_MAX_S_MM2, LOW_B_MAX_S_MM2
 from mrn_prep.models.retained import RetainedNoise
-from mrn_prep.models.status import Reason
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA, Reason
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
 ADC_MAX_MM2_S = 0.01
 """Three times that of free water at body temperature; a fit beyond it is out of range."""
-NOISE_FLOOR_SIGMA = 3.0
-"""A voxel whose largest signal is below this many sigma is air."""
-MIN_RESIDUAL_DOF = 6
-"""Below this many degrees of freedom a standard error from residuals is too small."""
 
 _B_SCALE = 1e-3  # diffusivities near 1 keep the normal equations well conditioned
 _MAX_ITERATIONS = 50

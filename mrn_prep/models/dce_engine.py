@@ -27,14 +27,12 @@ from mrn_prep.models.dce_convolution import (
     refine_input,
 )
 from mrn_prep.models.dce_results import SharedError
-from mrn_prep.models.status import Reason
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, Reason
 
 Float = NDArray[np.float64]
 Delay = float | Literal["fit"] | None
 Between = Literal["lines", "spline"]
 
-MIN_RESIDUAL_DOF = 6
-"""Below this many degrees of freedom a standard error from residuals is too small."""
 BEYOND_LIMIT_SE = 2.0
 """A value may pass its limit by this many standard errors.
 

@@ -23,10 +23,8 @@ class Denoised:
     n_components: Float
     noise_fraction: Float
 
-    def for_fit(
-        self, series: Float, mask: Bool, *, rician: bool = True
-    ) -> tuple[Float, RetainedNoise]:
-        """Return the amplitudes of (some of) the series' volumes and the noise left in them.
+    def amplitudes(self, series: Float, mask: Bool, *, rician: bool = True) -> NDArray[np.float32]:
+        """Return the amplitudes of (some of) the series' volumes.
 
         Parameters
         ----------
@@ -39,16 +37,10 @@ class Denoised:
 
         Returns
         -------
-        signal : float32 array, shape (x, y, z, n)
+        float32 array, shape (x, y, z, n)
             0 outside the mask. What lies below the mean of noise alone has no amplitude and is
             0, which leaves it out of a fit.
-        noise : RetainedNoise
         """
-        signal = self.amplitudes(series, mask, rician=rician)
-        return signal, retained_noise(signal, self.n_components, self.noise_fraction, mask)
-
-    def amplitudes(self, series: Float, mask: Bool, *, rician: bool = True) -> NDArray[np.float32]:
-        """Return the first part of `for_fit`: 0 outside the mask and where there is none."""
         signal = np.zeros(series.shape, np.float32)
         sigma = self.sigma[mask]
         # volume by volume, lest all be held at once in double precision
@@ -59,7 +51,7 @@ class Denoised:
         return signal
 
     def left_in(self, amplitudes: Float, mask: Bool, slices: slice) -> RetainedNoise:
-        """Return the second part of `for_fit` for some slices alone (from an even one on).
+        """Return the noise left in the amplitudes of some slices (from an even one on).
 
         Patches reach beyond them, and are those of the whole series.
         """

@@ -15,10 +15,10 @@ from mrn_prep.models._fat_water_kernel import (
     fit_rows,
 )
 from mrn_prep.models._t2_fit import per_voxel
-from mrn_prep.models._t2_kernel import MAX_RELATIVE_SE, MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA
+from mrn_prep.models._t2_kernel import MAX_RELATIVE_SE
 from mrn_prep.models.fat_water_field import by_chunks, make_search, map_field
 from mrn_prep.models.megre import FAT_PEAKS, FatPeaks, fat_phasor
-from mrn_prep.models.status import Reason
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA, Reason
 
 Float = NDArray[np.float64]
 

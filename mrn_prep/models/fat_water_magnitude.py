@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrn_prep.models._fat_water_kernel import R2STAR_MAX_PER_S, R2STAR_MIN_PER_S, Echoes
 from mrn_prep.models._t2_fit import per_voxel
-from mrn_prep.models._t2_kernel import MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA, rician_table
+from mrn_prep.models._t2_kernel import rician_table
 from mrn_prep.models.fat_water import (
     PDFF_MAX,
     PDFF_MIN,
@@ -20,7 +20,7 @@ from mrn_prep.models.fat_water import (
     shared_echoes,
 )
 from mrn_prep.models.megre import FAT_PEAKS, FatPeaks
-from mrn_prep.models.status import Reason
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA, Reason
 
 Float = NDArray[np.float64]
 

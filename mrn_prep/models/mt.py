@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrn_prep.models.status import Reason
-from mrn_prep.models.t1_vfa import NOISE_FLOOR_SIGMA, T1_MAX_S
+from mrn_prep.models.status import NOISE_FLOOR_SIGMA, Reason
+from mrn_prep.models.t1_vfa import T1_MAX_S
 
 Float = NDArray[np.float64]
 

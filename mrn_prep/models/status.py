@@ -1,4 +1,4 @@
-"""Why a voxel has no value: one list of reasons for every map.
+"""Why a voxel has no value, or no error: one list of reasons for every map, limits of every fit.
 
 The numbers are written into status maps and must never be renumbered; new
 reasons are appended.
@@ -7,6 +7,11 @@ reasons are appended.
 from __future__ import annotations
 
 from enum import IntEnum
+
+NOISE_FLOOR_SIGMA = 3.0
+"""A voxel whose largest signal is below this many sigma is air."""
+MIN_RESIDUAL_DOF = 6
+"""Below this many degrees of freedom a standard error from residuals is too small."""
 
 
 class Reason(IntEnum):

@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from mrn_prep.models.status import Reason
-from mrn_prep.models.t1_vfa import MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA, T1_MAX_S
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA, Reason
+from mrn_prep.models.t1_vfa import T1_MAX_S
 
 Float = NDArray[np.float64]
 

@@ -9,16 +9,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from mrn_prep.models.status import Reason
+from mrn_prep.models.status import MIN_RESIDUAL_DOF, NOISE_FLOOR_SIGMA, Reason
 
 Float = NDArray[np.float64]
 
 T1_MAX_S = 10.0
 """Longer than any tissue or fluid of the body; a fit beyond it is out of range."""
-NOISE_FLOOR_SIGMA = 3.0
-"""A voxel whose largest signal is below this many sigma is air, whose T1 means nothing."""
-MIN_RESIDUAL_DOF = 6
-"""Below this many degrees of freedom a standard error from residuals is too small."""
 
 _MAX_ITERATIONS = 60
 _E1_MIN = 1e-6

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrn_prep.models._t2_fit import exponential, fit_volume, per_voxel
-from mrn_prep.models._t2_kernel import MAX_RELATIVE_SE, NOISE_FLOOR_SIGMA, T2_MAX_S, T2_MIN_S
-from mrn_prep.models.status import Reason
+from mrn_prep.models._t2_kernel import MAX_RELATIVE_SE, T2_MAX_S, T2_MIN_S
+from mrn_prep.models.status import NOISE_FLOOR_SIGMA, Reason
 
 Float = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import pytest
 from mrn_prep.models import slabs
 from mrn_prep.models.denoised import Denoised
 from mrn_prep.models.dti import axial_tensor, fit_dti, tensor_signal
-from mrn_prep.models.mppca import denoise_mppca
+from mrn_prep.models.mppca import denoise_mppca, retained_noise
 from mrn_prep.models.slabs import fit_in_slabs
 
 RNG = np.random.default_rng(3)
@@ -32,7 +32,8 @@ def test_slabs_of_a_denoised_series_give_the_maps_of_the_whole(series, monkeypat
     mask[:2, :, 5:9] = False
     clean = denoise_mppca(series, mask)
     noise = Denoised(clean.sigma, clean.n_components, clean.noise_fraction)
-    signal, left = noise.for_fit(clean.denoised, mask)
+    signal = noise.amplitudes(clean.denoised, mask)
+    left = retained_noise(signal, noise.n_components, noise.noise_fraction, mask)
     whole = fit_dti(signal, B, G, mask, noise.sigma, noise=left)
     monkeypatch.setattr(slabs, "_VALUES", series[:, :, :4].size)
     joined = fit_in_slabs(fit, clean.denoised, mask, noise)
